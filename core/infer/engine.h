@@ -1,0 +1,82 @@
+// The engine: runs a model pack's network over a picture of any size within a memory budget. No LibTorch type appears here.
+#ifndef NSIC_CORE_INFER_ENGINE_H_
+#define NSIC_CORE_INFER_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/base/cancel.h"
+#include "core/base/geometry.h"
+#include "core/base/planar_image.h"
+#include "core/base/status.h"
+#include "models/io/model_pack.h"
+
+namespace nsic {
+
+enum class Precision { kFloat32, kTensorFloat32, kBFloat16, kFloat16 };
+std::string_view PrecisionName(Precision precision);  // "fp32", "tf32", "bf16", "fp16"
+
+struct EngineOptions {
+  std::string device = "auto";              // "auto", "cpu", "cuda:0"
+  int threads = 0;                          // CPU threads of one inference; 0 means all cores
+  int64_t memory_budget = int64_t{1} << 30; // bytes that tiles in flight may take, activations included
+};
+
+// The device that `options.device` names, resolved: "cpu" or "cuda:N". INVALID_ARGUMENT if it is not there.
+Result<std::string> ResolveDevice(const std::string& device);
+
+// Sets the process-wide CPU thread count of LibTorch (Debian's starts with one). Call once, before any engine.
+void SetEngineThreads(int threads);
+
+// Gives the engine the source pixels of `rect`: writes 3 x rect.height x rect.width planar floats in [0, 1].
+using ReadPixels = std::function<Status(const Rect& rect, float* planar)>;
+// Takes finished pixels of `rect`, in output coordinates (input coordinates times scale), planar as above, in [0, 1].
+using WritePixels = std::function<Status(const Rect& rect, const float* planar)>;
+
+struct EnhanceStats {
+  int64_t tiles = 0;            // inferred
+  int64_t tiles_redone = 0;     // redone in fp32 because of NaN, Inf or flat output
+  int64_t pixels = 0;           // input pixels of the region
+};
+
+// An enhancer, loaded. One call at a time; other threads may call Enhance on other Enhancers.
+class Enhancer {
+ public:
+  virtual ~Enhancer() = default;
+  virtual const ModelCard& card() const = 0;
+  virtual Precision precision() const = 0;
+
+  // Enhances `region` of a picture of size `picture`. Reads come tile by tile in raster order of the pack's grid, each rect inside
+  // the picture; writes cover the region (scaled) exactly once, each rect whole rows of tiles' outputs or parts of them.
+  // The pixels written depend only on the picture, the pack and the device, not on the region, batch or thread count.
+  // RESOURCE_EXHAUSTED when one tile alone does not fit the memory budget; DATA_LOSS when output stays NaN or Inf in fp32.
+  virtual Result<EnhanceStats> Enhance(Size picture, const Rect& region, const ReadPixels& read, const WritePixels& write,
+                                       const CancelToken& cancel) = 0;
+};
+
+// INVALID_ARGUMENT when a tensor is missing, extra or of the wrong shape (named), or the pack is no enhancer.
+Result<std::unique_ptr<Enhancer>> LoadEnhancer(const ModelPack& pack, const EngineOptions& options);
+
+// Scores a whole picture, 0 (worst) to 100 (best). NS-IQA resizes it to 256x256 first, as the original does.
+class Scorer {
+ public:
+  virtual ~Scorer() = default;
+  virtual Result<double> Score(const PlanarImage& picture) = 0;
+};
+Result<std::unique_ptr<Scorer>> LoadScorer(const ModelPack& pack, const EngineOptions& options);
+
+// Recommends: label and probability for each class, most probable first; probabilities sum to 1.
+class Classifier {
+ public:
+  virtual ~Classifier() = default;
+  virtual Result<std::vector<std::pair<std::string, double>>> Classify(const PlanarImage& picture) = 0;
+};
+Result<std::unique_ptr<Classifier>> LoadClassifier(const ModelPack& pack, const EngineOptions& options);
+
+}  // namespace nsic
+
+#endif  // NSIC_CORE_INFER_ENGINE_H_
