@@ -31,14 +31,14 @@ Result<BlendWindow> ParseBlendWindow(std::string_view name);
 
 // What a model pack says about tiling. All in input pixels.
 struct TileSpec {
-  int tile = 256;     // side of the square that the network sees; a multiple of `multiple`
-  int halo = 0;       // exact halo: the receptive field's radius; 0 for models with an unbounded receptive field
-  int overlap = 0;    // pixels that neighbouring tiles share when blended; 0 with an exact halo
-  int multiple = 1;   // the network takes widths and heights that are multiples of this
+  int tile = 256;    // side of the square that the network sees; a multiple of `multiple`
+  int halo = 0;      // exact halo: the receptive field's radius, rounded up to `multiple`; 0 for models with an unbounded receptive field
+  int overlap = 0;   // pixels that neighbouring tiles share when blended; 0 with an exact halo
+  int multiple = 1;  // the network takes widths and heights that are multiples of this
   BlendWindow blend = BlendWindow::kNone;
 
-  // INVALID_ARGUMENT unless tile > 2 * halo, tile > overlap, both multiples hold, and exactly one of halo and blend is used.
-  // (halo == 0 and blend none is allowed: a pointwise network.)
+  // INVALID_ARGUMENT unless tile > 2 * halo, tile > overlap, tile and halo are multiples of `multiple`, and exactly one of halo and
+  // blend (with its overlap) is used. (halo == 0 and blend none is allowed: a pointwise network.)
   Status Validate() const;
 };
 
