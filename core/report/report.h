@@ -1,0 +1,54 @@
+// The report of a job: one HTML page for people, JSON and CSV for programs.
+#ifndef NSIC_CORE_REPORT_REPORT_H_
+#define NSIC_CORE_REPORT_REPORT_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/geometry.h"
+#include "core/base/status.h"
+
+namespace nsic {
+
+enum class FileState { kDone, kFailed, kSkipped, kCancelled };
+std::string_view FileStateName(FileState state);  // "done", "failed", "skipped", "cancelled"
+
+struct ReportFile {
+  std::string input;   // path of the source, as the file system spells it (may not be UTF-8)
+  std::string output;  // path of the output; empty unless done
+  FileState state = FileState::kDone;
+  std::string error;   // one sentence, when failed or skipped
+  std::string model;
+  Size input_size;
+  Size output_size;
+  int64_t input_bytes = 0;
+  int64_t output_bytes = 0;
+  double seconds = 0;  // of work on it, summed over its tasks
+  std::string worker;  // names, comma-separated when several
+  std::string before_jpeg;  // thumbnails (JPEG bytes); empty unless done
+  std::string after_jpeg;
+};
+
+struct Report {
+  std::string job_id;
+  std::string state;       // "succeeded", "failed", "cancelled"
+  std::string title;       // the folder
+  std::string version;     // of the software
+  int64_t started_ms = 0;  // since the epoch
+  int64_t ended_ms = 0;
+  std::vector<ReportFile> files;
+};
+
+// Writes index.html (self-contained; English and Traditional Chinese, switched on the page), report.json and report.csv into `folder`, each by rename.
+// The page: totals; a row a file with thumbnails before and after, model, time, worker, error; a slider that compares the full-size
+// files, which it finds by relative path (and says so when they have been moved).
+Status WriteReport(const Report& report, const std::string& folder);
+
+// The array "files" and the object of `submit --json`: see README.
+std::string ReportToJson(const Report& report, const std::string& report_path);
+
+}  // namespace nsic
+
+#endif  // NSIC_CORE_REPORT_REPORT_H_

@@ -1,0 +1,46 @@
+// Moves blobs between a local file and the coordinator, going on where a broken transfer stopped and checking every hash.
+#ifndef NSIC_CORE_RPC_BLOB_TRANSFER_H_
+#define NSIC_CORE_RPC_BLOB_TRANSFER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <grpcpp/grpcpp.h>
+
+#include "core/base/cancel.h"
+#include "core/base/status.h"
+#include "core/rpc/channel.h"
+
+namespace nsic {
+
+// Thread-safe.
+class BlobTransfer {
+ public:
+  using Progress = std::function<void(int64_t bytes)>;  // bytes moved since the last call
+
+  explicit BlobTransfer(std::shared_ptr<grpc::Channel> channel, RetryPolicy policy = {});
+  ~BlobTransfer();
+
+  // Uploads a file whose SHA-256 and size the caller has computed; nothing is sent if the blob is stored. DATA_LOSS when the file has
+  // changed since; RESOURCE_EXHAUSTED when the coordinator is out of room (the caller may wait and call again).
+  Status UploadFile(const std::string& path, const std::string& sha256, int64_t size, const CancelToken& cancel,
+                    const Progress& progress = nullptr);
+  Status UploadBytes(std::string_view bytes, const std::string& sha256, const CancelToken& cancel);
+
+  // Downloads to `path` by way of a temporary file beside it ("PATH.part", from which an interrupted download goes on), checks the hash, syncs and
+  // renames. DATA_LOSS when the bytes do not have the hash.
+  Status DownloadFile(const std::string& sha256, int64_t size, const std::string& path, const CancelToken& cancel,
+                      const Progress& progress = nullptr);
+  Result<std::string> DownloadBytes(const std::string& sha256, int64_t size, const CancelToken& cancel);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nsic
+
+#endif  // NSIC_CORE_RPC_BLOB_TRANSFER_H_

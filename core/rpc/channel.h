@@ -1,0 +1,47 @@
+// Channels, credentials, deadlines and retries: how clients and workers talk to a coordinator.
+#ifndef NSIC_CORE_RPC_CHANNEL_H_
+#define NSIC_CORE_RPC_CHANNEL_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/base/cancel.h"
+#include "core/base/status.h"
+
+namespace nsic {
+
+inline constexpr int kProtocolVersion = 1;
+inline constexpr int kDefaultPort = 7420;
+inline constexpr int kMaxMessageBytes = 16 << 20;
+inline constexpr int kTransferChunkBytes = 1 << 20;
+
+Status FromGrpc(const grpc::Status& status);
+grpc::Status ToGrpc(const Status& status);
+
+// A lazily connecting channel to "host:port". `token` (may be empty) goes with every call as "authorization: Bearer TOKEN".
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, const std::string& token);
+
+// The first line of a token file, without white space around it. INVALID_ARGUMENT if that is shorter than 16 characters.
+Result<std::string> ReadTokenFile(const std::string& path);
+
+// True for 127.0.0.0/8, ::1, localhost and unix: addresses: there no token is asked for.
+bool IsLoopback(const std::string& address);
+
+struct RetryPolicy {
+  int max_attempts = 6;
+  std::chrono::milliseconds first_delay{200};  // doubled each time, full jitter
+  std::chrono::milliseconds max_delay{10'000};
+  std::chrono::milliseconds deadline{30'000};  // of each attempt
+};
+
+// Calls `call` with a fresh context (deadline set) until it succeeds, fails for good (anything but UNAVAILABLE, DEADLINE_EXCEEDED and
+// ABORTED-by-transport is for good), attempts run out, or `cancel` is set (CANCELLED). Only for idempotent methods: all of ours are.
+Status CallWithRetry(const RetryPolicy& policy, const CancelToken& cancel, const std::function<grpc::Status(grpc::ClientContext*)>& call);
+
+}  // namespace nsic
+
+#endif  // NSIC_CORE_RPC_CHANNEL_H_
