@@ -34,7 +34,7 @@ class MediaLibrary {
 struct PictureInfo {
   Size size;  // after EXIF orientation
   PictureFormat format = PictureFormat::kPng;
-  int depth = 8;      // bits a sample: 8 or 16
+  int depth = 8;  // bits a sample: 8 or 16
   bool alpha = false;
   bool grey = false;  // one colour channel
 };
@@ -87,12 +87,12 @@ struct SavedPiece {
 
 // What happens to the whole picture after the network, once.
 struct FinishOptions {
-  double strength = 1.0;             // 0..1: (1 - s) * input + s * output (the input resized when the network scales)
-  double sharpen = 0.0;              // 0..1, as the original program has it (specs/ns-models.md, "How the original runs it")
-  double scale = 0.0;                // a factor of the source's size, Lanczos a = 3, antialiased; 0: the network's size
-  Size size;                         // or a size in pixels; 0x0: none
-  std::string format = "keep";       // "keep", "png", "jpg", "webp", "tiff"
-  int jpeg_quality = 95;             // 4:4:4
+  double strength = 1.0;        // 0..1: (1 - s) * input + s * output (the input resized when the network scales)
+  double sharpen = 0.0;         // 0..1, as the original program has it (specs/ns-models.md, "How the original runs it")
+  double scale = 0.0;           // a factor of the source's size, Lanczos a = 3, antialiased; 0: the network's size
+  Size size;                    // or a size in pixels; 0x0: none
+  std::string format = "keep";  // "keep", "png", "jpg", "webp", "tiff"
+  int jpeg_quality = 95;        // 4:4:4
 };
 
 // The format that FinishPicture will write for a source: "keep" keeps it.
@@ -101,9 +101,9 @@ Result<PictureFormat> OutputFormat(PictureFormat source, const std::string& form
 Size OutputSize(Size source, int network_scale, const FinishOptions& options);
 
 // Makes the finished file: strength, resize, sharpen, then alpha (resized when the picture is), ICC profile, EXIF and XMP of the source
-// (orientation set to upright), grey back to grey, 16-bit stays 16-bit where the format can, and encodes to `output_path` (its name's extension
-// does not matter). The result is read back whole and its size compared before OK is returned.
-// `source_path` is the original; `network_output` covers the picture.
+// (orientation set to upright), grey back to grey, 16-bit stays 16-bit where the format can, and encodes to `output_path` (its name's
+// extension does not matter). The result is read back whole and its size compared before OK is returned. `source_path` is the original;
+// `network_output` covers the picture.
 Status FinishPicture(const std::string& source_path, const WorkingPicture& network_output, const FinishOptions& options,
                      const std::string& output_path);
 // The same from tile tasks' outputs, streaming; INVALID_ARGUMENT unless the pieces cover the picture exactly.
