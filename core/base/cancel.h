@@ -5,7 +5,10 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
+#include <map>
 #include <mutex>
+#include <utility>
 
 #include "core/base/status.h"
 
@@ -17,7 +20,8 @@ class CancelToken {
   void Cancel() {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      cancelled_.store(true, std::memory_order_release);
+      if (cancelled_.exchange(true, std::memory_order_acq_rel)) return;
+      for (const auto& [callback, run] : callbacks_) run();
     }
     changed_.notify_all();
   }
@@ -37,6 +41,33 @@ class CancelToken {
   std::atomic<bool> cancelled_{false};
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
+
+  friend class CancelCallback;
+  mutable std::map<const void*, std::function<void()>> callbacks_;
+};
+
+// While it lives, `run` is called once when `token` is cancelled: at once if it is already, else by the thread that cancels. For what
+// blocks outside our code (a call on the wire). After the destructor `run` is not running and will not. `run` must be quick and must
+// not touch the token.
+class CancelCallback {
+ public:
+  CancelCallback(const CancelToken& token, std::function<void()> run) : token_(token) {
+    std::lock_guard<std::mutex> lock(token_.mutex_);
+    if (token_.cancelled()) {
+      run();
+    } else {
+      token_.callbacks_.emplace(this, std::move(run));
+    }
+  }
+  ~CancelCallback() {
+    std::lock_guard<std::mutex> lock(token_.mutex_);
+    token_.callbacks_.erase(this);
+  }
+  CancelCallback(const CancelCallback&) = delete;
+  CancelCallback& operator=(const CancelCallback&) = delete;
+
+ private:
+  const CancelToken& token_;
 };
 
 }  // namespace nsic

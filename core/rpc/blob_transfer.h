@@ -2,13 +2,13 @@
 #ifndef NSIC_CORE_RPC_BLOB_TRANSFER_H_
 #define NSIC_CORE_RPC_BLOB_TRANSFER_H_
 
+#include <grpcpp/grpcpp.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
-
-#include <grpcpp/grpcpp.h>
 
 #include "core/base/cancel.h"
 #include "core/base/status.h"
@@ -16,10 +16,13 @@
 
 namespace nsic {
 
-// Thread-safe.
+// Thread-safe. Each stream has the policy's deadline; one that ends by it, or breaks, is followed by another that goes on where the
+// last one stopped. Only streams that moved nothing count as the policy's attempts.
 class BlobTransfer {
  public:
-  using Progress = std::function<void(int64_t bytes)>;  // bytes moved since the last call
+  // Bytes that are safely past since the last call; those that an earlier attempt had moved already count in the first call, bytes
+  // moved twice count once. The sum over a successful transfer is the blob's size.
+  using Progress = std::function<void(int64_t bytes)>;
 
   explicit BlobTransfer(std::shared_ptr<grpc::Channel> channel, RetryPolicy policy = {});
   ~BlobTransfer();
@@ -30,10 +33,11 @@ class BlobTransfer {
                     const Progress& progress = nullptr);
   Status UploadBytes(std::string_view bytes, const std::string& sha256, const CancelToken& cancel);
 
-  // Downloads to `path` by way of a temporary file beside it ("PATH.part", from which an interrupted download goes on), checks the hash, syncs and
-  // renames. DATA_LOSS when the bytes do not have the hash.
+  // Downloads to `path` by way of a temporary file beside it ("PATH.part", from which an interrupted download goes on), checks the hash,
+  // syncs and renames. DATA_LOSS when the bytes do not have the hash, ABORTED when another process is downloading to the same path.
   Status DownloadFile(const std::string& sha256, int64_t size, const std::string& path, const CancelToken& cancel,
                       const Progress& progress = nullptr);
+  // Into memory: for manifests and model packs.
   Result<std::string> DownloadBytes(const std::string& sha256, int64_t size, const CancelToken& cancel);
 
  private:
