@@ -18,8 +18,8 @@ build=(
 tests=(
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-format clang-tidy
-  ffmpeg sqlite3 python3 procps curl jq util-linux
-  prometheus chromium libjpeg-dev
+  ffmpeg libvips-tools sqlite3 python3 python3-yaml procps curl jq util-linux binutils
+  prometheus chromium chromium-driver libjpeg-dev systemd
 )
 
 packages=("${build[@]}")

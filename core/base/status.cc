@@ -50,6 +50,7 @@ Status ErrnoError(int error, std::string_view what) {
     case EROFS: code = StatusCode::kPermissionDenied; break;
     case ENOSPC:
     case EDQUOT:
+    case EFBIG:
     case ENOMEM:
     case EMFILE:
     case ENFILE: code = StatusCode::kResourceExhausted; break;
