@@ -21,15 +21,15 @@ enum class Precision { kFloat32, kTensorFloat32, kBFloat16, kFloat16 };
 std::string_view PrecisionName(Precision precision);  // "fp32", "tf32", "bf16", "fp16"
 
 struct EngineOptions {
-  std::string device = "auto";              // "auto", "cpu", "cuda:0"
-  int threads = 0;                          // CPU threads of one inference; 0 means all cores
-  int64_t memory_budget = int64_t{1} << 30; // bytes that tiles in flight may take, activations included
+  std::string device = "auto";               // "auto", "cpu", "cuda:0"
+  int threads = 0;                           // CPU threads of one inference; 0 means what SetEngineThreads set
+  int64_t memory_budget = int64_t{1} << 30;  // bytes that tiles in flight may take, activations included
 };
 
 // The device that `options.device` names, resolved: "cpu" or "cuda:N". INVALID_ARGUMENT if it is not there.
 Result<std::string> ResolveDevice(const std::string& device);
 
-// Sets the process-wide CPU thread count of LibTorch (Debian's starts with one). Call once, before any engine.
+// Sets the process-wide CPU thread count of LibTorch (Debian's starts with one); 0 means all cores. Call once, before any engine.
 void SetEngineThreads(int threads);
 
 // Gives the engine the source pixels of `rect`: writes 3 x rect.height x rect.width planar floats in [0, 1].
@@ -38,9 +38,9 @@ using ReadPixels = std::function<Status(const Rect& rect, float* planar)>;
 using WritePixels = std::function<Status(const Rect& rect, const float* planar)>;
 
 struct EnhanceStats {
-  int64_t tiles = 0;            // inferred
-  int64_t tiles_redone = 0;     // redone in fp32 because of NaN, Inf or flat output
-  int64_t pixels = 0;           // input pixels of the region
+  int64_t tiles = 0;         // inferred
+  int64_t tiles_redone = 0;  // redone in fp32 because of NaN, Inf or flat output
+  int64_t pixels = 0;        // input pixels of the region
 };
 
 // An enhancer, loaded. One call at a time; other threads may call Enhance on other Enhancers.
@@ -51,7 +51,8 @@ class Enhancer {
   virtual Precision precision() const = 0;
 
   // Enhances `region` of a picture of size `picture`. Reads come tile by tile in raster order of the pack's grid, each rect inside
-  // the picture; writes cover the region (scaled) exactly once, each rect whole rows of tiles' outputs or parts of them.
+  // the picture; writes cover the region (scaled) exactly once, each rect one tile's output or rows of
+  // blended ones.
   // The pixels written depend only on the picture, the pack and the device, not on the region, batch or thread count.
   // RESOURCE_EXHAUSTED when one tile alone does not fit the memory budget; DATA_LOSS when output stays NaN or Inf in fp32.
   virtual Result<EnhanceStats> Enhance(Size picture, const Rect& region, const ReadPixels& read, const WritePixels& write,

@@ -1,0 +1,24 @@
+// A network on its device. For core/infer only: LibTorch types appear here.
+#ifndef NSIC_CORE_INFER_LOAD_NETWORK_H_
+#define NSIC_CORE_INFER_LOAD_NETWORK_H_
+
+#include <memory>
+#include <string>
+
+#include "core/base/status.h"
+#include "core/infer/engine.h"
+#include "models/arch/network.h"
+
+namespace nsic {
+
+struct LoadedNetwork {
+  std::unique_ptr<Network> network;
+  std::string device;  // as ResolveDevice gives it
+  int threads = 1;     // to be set before each inference: OpenMP keeps them for each calling thread
+};
+
+Result<LoadedNetwork> LoadNetwork(const ModelPack& pack, const EngineOptions& options);
+
+}  // namespace nsic
+
+#endif  // NSIC_CORE_INFER_LOAD_NETWORK_H_

@@ -1,0 +1,112 @@
+#include "core/infer/tile_runner.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "core/infer/load_network.h"
+#include "core/infer/torch_errors.h"
+#include "models/arch/network.h"
+
+namespace nsic {
+namespace {
+
+// An output of one single value where the input spans this much is a failure (the black frames of half precision), not a picture.
+constexpr float kPictureSpan = 16.0f / 255;
+constexpr float kFlatSpan = 1e-6f;
+
+int RoundUp(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+struct Extent {
+  float low = std::numeric_limits<float>::infinity();
+  float high = -std::numeric_limits<float>::infinity();
+  bool finite = true;
+  float span() const { return high - low; }
+};
+
+Extent ExtentOf(const float* samples, int64_t count) {
+  Extent extent;
+  for (int64_t i = 0; i < count; ++i) {
+    extent.finite &= std::isfinite(samples[i]);
+    extent.low = std::min(extent.low, samples[i]);
+    extent.high = std::max(extent.high, samples[i]);
+  }
+  return extent;
+}
+
+bool Sound(const float* in, int64_t in_count, const float* out, int64_t out_count) {
+  const Extent result = ExtentOf(out, out_count);
+  if (!result.finite) return false;
+  return result.span() > kFlatSpan || ExtentOf(in, in_count).span() < kPictureSpan;
+}
+
+}  // namespace
+
+TileRunner::TileRunner(std::unique_ptr<LoadedNetwork> loaded, int multiple, int scale)
+    : loaded_(std::move(loaded)), multiple_(multiple), scale_(scale), most_at_once_(std::numeric_limits<int>::max()) {}
+
+TileRunner::~TileRunner() = default;
+
+int64_t TileRunner::TileBytes(Size tile) const {
+  const int64_t height = RoundUp(tile.height, multiple_);
+  const int64_t width = RoundUp(tile.width, multiple_);
+  // Three channels of floats, in and out, here and padded or cropped on the device.
+  const int64_t pixels = 2 * 3 * 4 * (height * width) * (1 + int64_t{scale_} * scale_);
+  return pixels + loaded_->network->PeakBytes(height, width);
+}
+
+Status TileRunner::Run(Size tile, int count, const float* in, float* out, int64_t* redone, int* failed) {
+  const int64_t in_floats = 3 * tile.area();
+  const int64_t out_floats = in_floats * scale_ * scale_;
+  const int64_t right = RoundUp(tile.width, multiple_) - tile.width;
+  const int64_t bottom = RoundUp(tile.height, multiple_) - tile.height;
+
+  const auto infer = [&](int first, int tiles) -> Status {
+    const c10::InferenceMode no_gradients;
+    // from_blob wants a mutable pointer; networks do not write to their input.
+    at::Tensor x = at::from_blob(const_cast<float*>(in + first * in_floats), {tiles, 3, tile.height, tile.width}, at::kFloat);
+    x = x.to(at::Device(loaded_->device));
+    if (right > 0 || bottom > 0) x = at::replication_pad2d(x, {0, right, 0, bottom});
+    at::Tensor y = loaded_->network->Forward(x);
+    y = y.narrow(2, 0, int64_t{tile.height} * scale_).narrow(3, 0, int64_t{tile.width} * scale_);
+    at::from_blob(out + first * out_floats, {tiles, 3, y.size(2), y.size(3)}, at::kFloat).copy_(y);
+    return OkStatus();
+  };
+
+  const std::string what = "inference on " + loaded_->device;
+  at::set_num_threads(loaded_->threads);
+  for (int first = 0; first < count;) {
+    const int tiles = std::min(count - first, most_at_once_);
+    const Status status = CatchTorchErrors(what, [&] { return infer(first, tiles); });
+    if (status.code() == StatusCode::kResourceExhausted && tiles > 1) {
+      most_at_once_ = tiles / 2;
+      continue;
+    }
+    NSIC_RETURN_IF_ERROR(status);
+    for (int i = first; i < first + tiles; ++i) {
+      const auto sound = [&] { return Sound(in + i * in_floats, in_floats, out + i * out_floats, out_floats); };
+      if (!sound()) {
+        ++*redone;
+        NSIC_RETURN_IF_ERROR(CatchTorchErrors(what, [&] { return infer(i, 1); }));
+        if (!sound()) {
+          *failed = i;
+          return DataLossError("the network gives NaN, Inf or a flat picture, in fp32 too");
+        }
+      }
+      float* samples = out + i * out_floats;
+      std::transform(samples, samples + out_floats, samples, [](float v) { return std::clamp(v, 0.0f, 1.0f); });
+    }
+    first += tiles;
+  }
+  return OkStatus();
+}
+
+Result<std::unique_ptr<TileRunner>> LoadTileRunner(const ModelPack& pack, const EngineOptions& options) {
+  NSIC_ASSIGN_OR_RETURN(LoadedNetwork loaded, LoadNetwork(pack, options));
+  return std::make_unique<TileRunner>(std::make_unique<LoadedNetwork>(std::move(loaded)), pack.card.tiling.multiple, pack.card.scale);
+}
+
+}  // namespace nsic

@@ -1,0 +1,34 @@
+// A network, ready for inference. What the engine sees of an architecture. For models/ and core/infer only: LibTorch types appear here.
+#ifndef NSIC_MODELS_ARCH_NETWORK_H_
+#define NSIC_MODELS_ARCH_NETWORK_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "core/base/status.h"
+#include "models/io/model_pack.h"
+
+namespace nsic {
+
+// Immutable after it is built; Forward may be called from several threads. Throws what LibTorch throws.
+class Network {
+ public:
+  virtual ~Network() = default;
+
+  // An enhancer: N x 3 x h x w in [0, 1], h and w multiples of the pack's tiling.multiple -> N x 3 x (scale h) x (scale w).
+  // A scorer: N x 3 x 256 x 256, normalised -> N x 1. A classifier: the same -> N x classes, before the softmax.
+  virtual at::Tensor Forward(const at::Tensor& x) const = 0;
+
+  // An upper estimate of the bytes that Forward takes at its peak for one h x w picture: activations and the convolutions' scratch.
+  virtual int64_t PeakBytes(int64_t height, int64_t width) const = 0;
+};
+
+// Builds the network that the card names and fills it with the pack's weights, as fp32 on `device`. INVALID_ARGUMENT when the
+// architecture or a parameter is unknown or out of range, or a tensor is missing, extra or of the wrong shape (named).
+Result<std::unique_ptr<Network>> BuildNetwork(const ModelPack& pack, const at::Device& device);
+
+}  // namespace nsic
+
+#endif  // NSIC_MODELS_ARCH_NETWORK_H_

@@ -1,0 +1,121 @@
+#include "models/arch/ns_iqe.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+namespace nsic {
+namespace {
+
+constexpr int64_t kGrowth = 32;  // channels that each dense layer adds
+constexpr double kSlope = 0.2;   // of every LeakyReLU
+constexpr double kResidualScale = 0.2;
+// Rows of the attention matrix at a time: its memory grows with the tile's area and not with its square. The sums are the same.
+constexpr int64_t kAttentionRows = 512;
+
+at::Tensor LeakyReluInPlace(at::Tensor x) { return at::leaky_relu_(x, kSlope); }
+
+struct DenseBlock {
+  Conv2d dense1, dense2, dense3, final_conv;
+
+  at::Tensor operator()(const at::Tensor& x) const {
+    const at::Tensor a = LeakyReluInPlace(dense1(x));
+    const at::Tensor b = LeakyReluInPlace(dense2(at::cat({x, a}, 1)));
+    const at::Tensor c = LeakyReluInPlace(dense3(at::cat({x, a, b}, 1)));
+    return LeakyReluInPlace(final_conv(at::cat({x, a, b, c}, 1)).mul_(kResidualScale).add_(x));
+  }
+};
+
+struct Attention {
+  Conv2d query, key, value;
+  at::Tensor gamma;
+
+  at::Tensor operator()(const at::Tensor& x) const {
+    const int64_t positions = x.size(2) * x.size(3);
+    std::vector<at::Tensor> pictures;
+    for (int64_t n = 0; n < x.size(0); ++n) {
+      const at::Tensor one = x.narrow(0, n, 1);
+      const at::Tensor q = query(one).flatten(2).squeeze(0).t().contiguous();  // positions x channels / 8
+      const at::Tensor k = key(one).flatten(2).squeeze(0).contiguous();        // channels / 8 x positions
+      const at::Tensor v = value(one).flatten(2).squeeze(0).t().contiguous();  // positions x channels
+      at::Tensor out = at::empty_like(v);
+      for (int64_t row = 0; row < positions; row += kAttentionRows) {
+        const int64_t rows = std::min(kAttentionRows, positions - row);
+        at::Tensor part = out.narrow(0, row, rows);
+        at::mm_out(part, at::softmax(at::mm(q.narrow(0, row, rows), k), 1), v);
+      }
+      pictures.push_back(out.t().reshape({1, x.size(1), x.size(2), x.size(3)}));
+    }
+    return at::cat(pictures, 0).mul_(gamma).add_(x);
+  }
+};
+
+class NsIqe : public Network {
+ public:
+  NsIqe(const NsIqeShape& shape, WeightReader& reader) : features_(shape.features) {
+    const int64_t f = shape.features;
+    const int64_t c = 4 * f;
+    first_ = reader.TakeConv("conv_first", {3, f});
+    encoder1_ = reader.TakeConvNorm("encoder.0", "encoder.1", {f, 2 * f, /*kernel=*/4, /*stride=*/2});
+    encoder2_ = reader.TakeConvNorm("encoder.3", "encoder.4", {2 * f, c, /*kernel=*/4, /*stride=*/2});
+    for (int64_t i = 0; i < shape.blocks; ++i) {
+      const std::string name = "rrdb_blocks." + std::to_string(i) + ".";
+      DenseBlock block;
+      block.dense1 = reader.TakeConv(name + "dense1.0", {c, kGrowth});
+      block.dense2 = reader.TakeConv(name + "dense2.0", {c + kGrowth, kGrowth});
+      block.dense3 = reader.TakeConv(name + "dense3.0", {c + 2 * kGrowth, kGrowth});
+      block.final_conv = reader.TakeConv(name + "final_conv", {c + 3 * kGrowth, c});
+      blocks_.push_back(std::move(block));
+    }
+    const auto pointwise = [&](const std::string& name, int64_t out) {
+      return reader.TakeConv("attention." + name, {c, out, /*kernel=*/1, /*stride=*/1, /*padding=*/0});
+    };
+    attention_.query = pointwise("query", c / 8);
+    attention_.key = pointwise("key", c / 8);
+    attention_.value = pointwise("value", c);
+    attention_.gamma = reader.Take("attention.gamma", {1});
+    upsample1_ = reader.TakeConvNorm("upsample.1", "upsample.2", {c, c});
+    upsample2_ = reader.TakeConvNorm("upsample.5", "upsample.6", {c, c});
+    final1_ = reader.TakeConvNorm("final_conv.0", "final_conv.1", {c, 2 * f});
+    final2_ = reader.TakeConvNorm("final_conv.3", "final_conv.4", {2 * f, f});
+    final3_ = reader.TakeConv("final_conv.6", {f, 3});
+  }
+
+  at::Tensor Forward(const at::Tensor& input) const override {
+    at::Tensor x = LeakyReluInPlace(encoder1_(first_(input)));
+    x = LeakyReluInPlace(encoder2_(x));
+    for (const DenseBlock& block : blocks_) x = block(x);
+    x = attention_(x);
+    x = LeakyReluInPlace(upsample1_(Double(x)));
+    x = LeakyReluInPlace(upsample2_(Double(x)));
+    x = LeakyReluInPlace(final1_(x));
+    x = LeakyReluInPlace(final2_(x));
+    return final3_(x).sigmoid_();
+  }
+
+  int64_t PeakBytes(int64_t height, int64_t width) const override {
+    // The peak is the convolution after the second upsampling: input and output with 4 F channels at full size, and what oneDNN
+    // keeps of both in its own layout.
+    const int64_t rows = std::min(kAttentionRows, height * width / 16);
+    return 4 * 4 * features_ * 4 * height * width + 2 * 4 * rows * height * width / 16;
+  }
+
+ private:
+  static at::Tensor Double(const at::Tensor& x) {
+    return at::upsample_bilinear2d(x, {2 * x.size(2), 2 * x.size(3)}, /*align_corners=*/false);
+  }
+
+  int64_t features_;
+  Conv2d first_, encoder1_, encoder2_;
+  std::vector<DenseBlock> blocks_;
+  Attention attention_;
+  Conv2d upsample1_, upsample2_, final1_, final2_, final3_;
+};
+
+}  // namespace
+
+std::unique_ptr<Network> BuildNsIqe(const NsIqeShape& shape, WeightReader& reader) { return std::make_unique<NsIqe>(shape, reader); }
+
+}  // namespace nsic

@@ -1,0 +1,24 @@
+// NS-IQE, the Nagato-Sakura enhancer: an encoder to a quarter of the size, residual dense blocks, self-attention over the whole tile,
+// bilinear upsampling and a sigmoid. No global residual: the network outputs the picture.
+#ifndef NSIC_MODELS_ARCH_NS_IQE_H_
+#define NSIC_MODELS_ARCH_NS_IQE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "models/arch/network.h"
+#include "models/arch/weights.h"
+
+namespace nsic {
+
+struct NsIqeShape {
+  int64_t features = 64;
+  int64_t blocks = 16;
+};
+
+// Takes its weights from `reader`; the caller asks `reader` afterwards whether all was well.
+std::unique_ptr<Network> BuildNsIqe(const NsIqeShape& shape, WeightReader& reader);
+
+}  // namespace nsic
+
+#endif  // NSIC_MODELS_ARCH_NS_IQE_H_
