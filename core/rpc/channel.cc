@@ -60,6 +60,15 @@ grpc::Status ToGrpc(const Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), status.message()};
 }
 
+std::string WithDefaultPort(const std::string& address) {
+  const std::string port = ":" + std::to_string(kDefaultPort);
+  if (StartsWith(address, "unix:") || StartsWith(address, "unix-abstract:")) return address;
+  if (StartsWith(address, "[")) return address.back() == ']' ? address + port : address;
+  const auto colons = std::count(address.begin(), address.end(), ':');
+  if (colons == 0) return address + port;
+  return colons == 1 ? address : "[" + address + "]" + port;  // a bare IPv6 address
+}
+
 std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, const std::string& token) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);

@@ -22,6 +22,9 @@ inline constexpr int kTransferChunkBytes = 1 << 20;
 Status FromGrpc(const grpc::Status& status);
 grpc::Status ToGrpc(const Status& status);
 
+// "farm" to "farm:7420"; an address with a port, or of a unix socket, stays as it is.
+std::string WithDefaultPort(const std::string& address);
+
 // A lazily connecting channel to "host:port". `token` (may be empty) goes with every call as "authorization: Bearer TOKEN".
 // Proxies of the environment are not used: a farm is on one's own network. A dead peer is noticed within half a minute by keepalive,
 // a restarted one found again within two seconds.

@@ -57,6 +57,17 @@ TEST(IsLoopback, Table) {
   for (const auto& row : kRows) EXPECT_EQ(IsLoopback(row.address), row.loopback) << row.address;
 }
 
+TEST(WithDefaultPort, Table) {
+  const struct {
+    const char* address;
+    const char* with_port;
+  } kRows[] = {
+      {"farm", "farm:7420"},  {"farm:1", "farm:1"},  {"10.0.0.1", "10.0.0.1:7420"},  {"[::1]", "[::1]:7420"},
+      {"[::1]:1", "[::1]:1"}, {"::1", "[::1]:7420"}, {"unix:/run/x", "unix:/run/x"},
+  };
+  for (const auto& row : kRows) EXPECT_EQ(WithDefaultPort(row.address), row.with_port) << row.address;
+}
+
 TEST(ReadTokenFile, Table) {
   const std::string path = std::filesystem::temp_directory_path() / ("nsic-token-" + RandomHex(6));
   const struct {
