@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Builds everything and runs every test.
+#   tests/run.sh            what a change must pass: under about 25 minutes on 2 cores
+#   tests/run.sh --system   that, the long soaks, nsic_infer alone, and the unit and integration tests under ASan+UBSan and TSan
+set -euo pipefail
+cd "$(dirname "$0")/.."
+exec </dev/null
+
+system=0
+case "${1:-}" in
+  "") ;;
+  --system) system=1 ;;
+  *) echo "usage: tests/run.sh [--system]" >&2; exit 2 ;;
+esac
+
+jobs=$(nproc)
+step() { printf '\n== %s (after %d s)\n' "$1" "$SECONDS"; }
+
+# build FOLDER PRESET: everything, tests included.
+build() {
+  cmake --preset "$1" -DNSIC_BUILD_TESTS=ON >"/tmp/nsic-configure-$$.log" 2>&1 || { cat "/tmp/nsic-configure-$$.log"; return 1; }
+  rm -f "/tmp/nsic-configure-$$.log"
+  ninja -C "$2" -j "$jobs" --quiet
+}
+
+step "packages"
+deploy/install-deps.sh
+
+step "build (release)"
+build release build
+
+step "layers"
+.ci/layers.sh
+
+step "tests"
+labels=(-LE system)
+[[ $system -eq 0 ]] || labels=()
+ctest --test-dir build --output-on-failure -j "$jobs" "${labels[@]}"
+
+if [[ $system -eq 1 ]]; then
+  step "nsic_infer alone"
+  cmake -S . -B build-infer -G Ninja -DCMAKE_BUILD_TYPE=Release -DNSIC_ONLY_INFER=ON >/dev/null
+  ninja -C build-infer -j "$jobs" --quiet
+
+  for sanitizer in asan tsan; do
+    step "build ($sanitizer)"
+    build "$sanitizer" "build-$sanitizer"
+    step "tests ($sanitizer)"
+    # LibTorch, gRPC, libvips and GLib are Debian's, without instrumentation: what happens inside them is not ours to judge.
+    ASAN_OPTIONS=detect_leaks=1:detect_container_overflow=0 LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0" \
+      UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp:second_deadlock_stack=1" \
+      ctest --test-dir "build-$sanitizer" --output-on-failure -j 1 -E '^e2e_'
+  done
+fi
+
+step "passed"
