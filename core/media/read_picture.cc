@@ -1,0 +1,131 @@
+#include <cstddef>
+#include <limits>
+#include <utility>
+
+#include "core/media/open_picture.h"
+
+namespace nsic {
+namespace {
+
+std::string Text(const Rect& rect) {
+  return std::to_string(rect.width) + "x" + std::to_string(rect.height) + "+" + std::to_string(rect.x) + "+" + std::to_string(rect.y);
+}
+
+// Where the pixels of an upright picture lie in its file: (x, y) upright is (origin_x + x * x_by_x + y * x_by_y, ...) in the file.
+struct Turning {
+  int origin_x = 0, x_by_x = 1, x_by_y = 0;
+  int origin_y = 0, y_by_x = 0, y_by_y = 1;
+
+  // EXIF orientations as the standard numbers them; `file` is the size in the file.
+  Turning(int orientation, Size file) {
+    if (orientation >= 5) {
+      x_by_x = y_by_y = 0;
+      x_by_y = y_by_x = 1;
+    }
+    if (orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8) {
+      origin_x = file.width - 1;
+      x_by_x = -x_by_x;
+      x_by_y = -x_by_y;
+    }
+    if (orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7) {
+      origin_y = file.height - 1;
+      y_by_x = -y_by_x;
+      y_by_y = -y_by_y;
+    }
+  }
+
+  int FileX(int x, int y) const { return origin_x + x * x_by_x + y * x_by_y; }
+  int FileY(int x, int y) const { return origin_y + x * y_by_x + y * y_by_y; }
+
+  Rect InFile(const Rect& upright) const {
+    const int x1 = FileX(upright.x, upright.y), x2 = FileX(upright.right() - 1, upright.bottom() - 1);
+    const int y1 = FileY(upright.x, upright.y), y2 = FileY(upright.right() - 1, upright.bottom() - 1);
+    return {std::min(x1, x2), std::min(y1, y2), std::abs(x2 - x1) + 1, std::abs(y2 - y1) + 1};
+  }
+};
+
+// Keeps the window as the file has it, turned or not, and turns while reading: a turned picture costs no second copy.
+class WindowReader : public PictureReader {
+ public:
+  WindowReader(PictureInfo info, const Rect& window, Turning turning, const Rect& file_window)
+      : info_(info), window_(window), turning_(turning), file_window_(file_window) {}
+
+  // `image` has the colour bands of the file's window and nothing else.
+  void Fill(const vips::VImage& image) {
+    size_t size = 0;
+    void* memory = image.write_to_memory(&size);
+    pixels_.reset(static_cast<std::byte*>(memory));
+    bytes_ = size;
+    bands_ = image.bands();
+  }
+
+  const PictureInfo& info() const override { return info_; }
+  int64_t memory_bytes() const override { return static_cast<int64_t>(bytes_); }
+
+  Status Read(const Rect& rect, float* planar) const override {
+    if (rect.empty() || !window_.Contains(rect)) {
+      return InvalidArgumentError("asked for " + Text(rect) + ", which is not inside the window " + Text(window_));
+    }
+    if (info_.depth == 16) {
+      Copy(rect, reinterpret_cast<const uint16_t*>(pixels_.get()), planar);
+    } else {
+      Copy(rect, reinterpret_cast<const uint8_t*>(pixels_.get()), planar);
+    }
+    return OkStatus();
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const { g_free(memory); }
+  };
+
+  template <typename Sample>
+  void Copy(const Rect& rect, const Sample* samples, float* planar) const {
+    constexpr float kMax = std::numeric_limits<Sample>::max();
+    const size_t plane = static_cast<size_t>(rect.area());
+    const ptrdiff_t row = ptrdiff_t{file_window_.width} * bands_;
+    const ptrdiff_t step = turning_.x_by_x * ptrdiff_t{bands_} + turning_.y_by_x * row;
+    for (int y = 0; y < rect.height; ++y) {
+      const ptrdiff_t file_x = turning_.FileX(rect.x, rect.y + y) - file_window_.x;
+      const ptrdiff_t file_y = turning_.FileY(rect.x, rect.y + y) - file_window_.y;
+      const Sample* in = samples + file_y * row + file_x * bands_;
+      float* out = planar + static_cast<size_t>(y) * rect.width;
+      for (int x = 0; x < rect.width; ++x, in += step) {
+        for (int channel = 0; channel < 3; ++channel) out[channel * plane + x] = static_cast<float>(in[bands_ == 1 ? 0 : channel]) / kMax;
+      }
+    }
+  }
+
+  PictureInfo info_;
+  Rect window_;
+  Turning turning_;
+  Rect file_window_;
+  std::unique_ptr<std::byte, Free> pixels_;
+  size_t bytes_ = 0;
+  int bands_ = 3;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<PictureReader>> PictureReader::Open(const std::string& path, const Rect& window) {
+  NSIC_ASSIGN_OR_RETURN(const OpenedPicture picture, OpenPicture(path, PixelAccess::kRows));
+  const Size size = picture.info.size;
+  const Rect whole = {0, 0, size.width, size.height};
+  const Rect wanted = window.empty() ? whole : window;
+  if (!whole.Contains(wanted)) {
+    return InvalidArgumentError("asked for the window " + Text(wanted) + " of " + path + ", which has " + std::to_string(size.width) + "x" +
+                                std::to_string(size.height) + " pixels");
+  }
+  try {
+    const Turning turning(picture.orientation, {picture.image.width(), picture.image.height()});
+    const Rect in_file = turning.InFile(wanted);
+    auto reader = std::make_unique<WindowReader>(picture.info, wanted, turning, in_file);
+    reader->Fill(picture.image.extract_area(in_file.x, in_file.y, in_file.width, in_file.height)
+                     .extract_band(0, vips::VImage::option()->set("n", picture.colours())));
+    return std::unique_ptr<PictureReader>(std::move(reader));
+  } catch (const vips::VError&) {
+    return DamagedError(path);
+  }
+}
+
+}  // namespace nsic

@@ -1,0 +1,42 @@
+#include <algorithm>
+#include <cmath>
+
+#include "core/media/open_picture.h"
+
+namespace nsic {
+
+WorkingPicture::WorkingPicture(const Rect& rect) : rect_(rect), samples_(static_cast<size_t>(rect.area()) * 3) {}
+
+void WorkingPicture::Write(const Rect& rect, const float* planar) {
+  const size_t plane = static_cast<size_t>(rect.area());
+  for (int y = 0; y < rect.height; ++y) {
+    const float* in = planar + static_cast<size_t>(y) * rect.width;
+    const size_t row = static_cast<size_t>(rect.y - rect_.y + y) * rect_.width + (rect.x - rect_.x);
+    uint16_t* out = samples_.data() + row * 3;
+    for (int x = 0; x < rect.width; ++x) {
+      for (int channel = 0; channel < 3; ++channel) {
+        *out++ = static_cast<uint16_t>(std::lrint(std::clamp(in[channel * plane + x], 0.0f, 1.0f) * 65535.0f));
+      }
+    }
+  }
+}
+
+Status WorkingPicture::Save(const std::string& path) const {
+  NSIC_ASSIGN_OR_RETURN(const UniqueFd fd, CreateFile(path));
+  vips_error_clear();
+  try {
+    vips::VImage image = vips::VImage::new_from_memory(const_cast<uint16_t*>(samples_.data()), samples_.size() * sizeof(uint16_t),
+                                                       rect_.width, rect_.height, 3, VIPS_FORMAT_USHORT)
+                             .copy(vips::VImage::option()->set("interpretation", VIPS_INTERPRETATION_RGB16));
+    image.tiffsave_target(vips::VTarget::new_to_descriptor(fd.get()), vips::VImage::option()
+                                                                          ->set("compression", VIPS_FOREIGN_TIFF_COMPRESSION_ZSTD)
+                                                                          ->set("level", 1)
+                                                                          ->set("predictor", VIPS_FOREIGN_TIFF_PREDICTOR_HORIZONTAL)
+                                                                          ->set("bigtiff", true));
+  } catch (const vips::VError&) {
+    return VipsError(StatusCode::kInternal, "cannot write " + path);
+  }
+  return OkStatus();
+}
+
+}  // namespace nsic
