@@ -114,14 +114,13 @@ Rect TileGrid::InputFor(const Rect& region) const {
 
 std::vector<Rect> PlanTileTasks(const TileGrid& grid, int64_t target_pixels) {
   const Size picture = grid.picture();
-  const int64_t target = std::max<int64_t>(1, target_pixels);
+  const int64_t target = std::clamp<int64_t>(target_pixels, 1, picture.area());
   // Near-square regions: where tiles are blended, every cut computes one line of tiles twice.
   const double side = std::sqrt(static_cast<double>(target));
-  const auto wanted_columns = static_cast<int64_t>(std::lround(picture.width / side));
-  const int columns = static_cast<int>(std::clamp<int64_t>(wanted_columns, 1, grid.columns()));
-  // (target * columns cannot overflow: more than the picture's area is as good as all of it.)
-  const int64_t wanted_rows = DivideRoundingUp(picture.area(), std::min(target, picture.area()) * columns);
-  const int rows = static_cast<int>(std::clamp<int64_t>(wanted_rows, 1, grid.rows()));
+  const int64_t wanted_columns = std::min<int64_t>(std::lround(picture.width / side), DivideRoundingUp(picture.area(), target));
+  const auto columns = static_cast<int>(std::clamp<int64_t>(wanted_columns, 1, grid.columns()));
+  const int64_t wanted_rows = DivideRoundingUp(picture.area(), target * columns);
+  const auto rows = static_cast<int>(std::clamp<int64_t>(wanted_rows, 1, grid.rows()));
 
   // Groups of whole tiles, so that every cut lies on a line of the grid.
   std::vector<int> x, y;

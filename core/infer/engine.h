@@ -23,7 +23,7 @@ std::string_view PrecisionName(Precision precision);  // "fp32", "tf32", "bf16",
 struct EngineOptions {
   std::string device = "auto";               // "auto", "cpu", "cuda:0"
   int threads = 0;                           // CPU threads of one inference; 0 means what SetEngineThreads set
-  int64_t memory_budget = int64_t{1} << 30;  // bytes that tiles in flight may take, activations included
+  int64_t memory_budget = int64_t{1} << 30;  // bytes that a tile in flight and the blend band may take
 };
 
 // The device that `options.device` names, resolved: "cpu" or "cuda:N". INVALID_ARGUMENT if it is not there.
@@ -53,7 +53,7 @@ class Enhancer {
   // Enhances `region` of a picture of size `picture`. Reads come tile by tile in raster order of the pack's grid, each rect inside
   // the picture; writes cover the region (scaled) exactly once, each rect one tile's output or rows of
   // blended ones.
-  // The pixels written depend only on the picture, the pack and the device, not on the region, batch or thread count.
+  // The pixels written depend only on the picture, the pack and the device, not on the region or the thread count.
   // RESOURCE_EXHAUSTED when one tile alone does not fit the memory budget; DATA_LOSS when output stays NaN or Inf in fp32.
   virtual Result<EnhanceStats> Enhance(Size picture, const Rect& region, const ReadPixels& read, const WritePixels& write,
                                        const CancelToken& cancel) = 0;

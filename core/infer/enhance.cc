@@ -172,8 +172,6 @@ class TiledEnhancer : public Enhancer {
                                     " MiB, more than the memory budget of " + std::to_string(memory_budget_ >> 20) +
                                     " MiB; allow more memory or use a smaller model");
     }
-    const auto batch_limit = static_cast<size_t>(std::min<int64_t>(kMaxBatch, (memory_budget_ - band_bytes) / tile_bytes));
-
     std::unique_ptr<TileSink> sink;
     if (blended) {
       sink = std::make_unique<BlendSink>(card_.tiling.blend, largest, region, card_.scale, write);
@@ -183,42 +181,25 @@ class TiledEnhancer : public Enhancer {
 
     EnhanceStats stats;
     stats.pixels = region.area();
-    std::vector<GridTile> batch;  // neighbours of one size, read but not yet inferred
     std::vector<float> in, out;
-    const auto infer_batch = [&]() -> Status {
-      if (batch.empty()) return OkStatus();
-      const Size size{batch[0].input.width, batch[0].input.height};
-      const auto tile_floats = static_cast<size_t>(3 * size.area() * card_.scale * card_.scale);
-      out.resize(batch.size() * tile_floats);
-      int failed = 0;
-      const Status status = runner_->Run(size, static_cast<int>(batch.size()), in.data(), out.data(), &stats.tiles_redone, &failed);
-      if (!status.ok()) return status.WithContext(card_.name + ", tile " + RectText(batch[failed].input));
-      for (size_t i = 0; i < batch.size(); ++i) NSIC_RETURN_IF_ERROR(sink->Take(batch[i], out.data() + i * tile_floats));
-      stats.tiles += static_cast<int64_t>(batch.size());
-      batch.clear();
-      return OkStatus();
-    };
-
     const TileGrid::Range range = grid.Touching(region);
     for (int row = range.first_row; row < range.last_row; ++row) {
       for (int column = range.first_column; column < range.last_column; ++column) {
         NSIC_RETURN_IF_ERROR(cancel.Check());
         const GridTile tile = grid.tile(column, row);
-        const bool same_size = !batch.empty() && tile.input.width == batch[0].input.width && tile.input.height == batch[0].input.height;
-        if (!same_size || batch.size() == batch_limit) NSIC_RETURN_IF_ERROR(infer_batch());
-        const auto tile_floats = static_cast<size_t>(3 * tile.input.area());
-        in.resize((batch.size() + 1) * tile_floats);
-        NSIC_RETURN_IF_ERROR(read(tile.input, in.data() + batch.size() * tile_floats));
-        batch.push_back(tile);
+        const Size size{tile.input.width, tile.input.height};
+        in.resize(static_cast<size_t>(3 * size.area()));
+        out.resize(in.size() * static_cast<size_t>(card_.scale) * static_cast<size_t>(card_.scale));
+        NSIC_RETURN_IF_ERROR(read(tile.input, in.data()));
+        const Status status = runner_->Run(size, in.data(), out.data(), &stats.tiles_redone);
+        if (!status.ok()) return status.WithContext(card_.name + ", tile " + RectText(tile.input));
+        NSIC_RETURN_IF_ERROR(sink->Take(tile, out.data()));
+        ++stats.tiles;
       }
     }
-    NSIC_RETURN_IF_ERROR(infer_batch());
     NSIC_RETURN_IF_ERROR(sink->Finish());
     return stats;
   }
-
-  // More in one call gains nothing: the networks keep a device busy with this many tiles.
-  static constexpr int64_t kMaxBatch = 8;
 
   const ModelCard card_;
   const std::unique_ptr<TileRunner> runner_;

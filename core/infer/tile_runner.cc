@@ -46,7 +46,7 @@ bool Sound(const float* in, int64_t in_count, const float* out, int64_t out_coun
 }  // namespace
 
 TileRunner::TileRunner(std::unique_ptr<LoadedNetwork> loaded, int multiple, int scale)
-    : loaded_(std::move(loaded)), multiple_(multiple), scale_(scale), most_at_once_(std::numeric_limits<int>::max()) {}
+    : loaded_(std::move(loaded)), multiple_(multiple), scale_(scale) {}
 
 TileRunner::~TileRunner() = default;
 
@@ -58,49 +58,33 @@ int64_t TileRunner::TileBytes(Size tile) const {
   return pixels + loaded_->network->PeakBytes(height, width);
 }
 
-Status TileRunner::Run(Size tile, int count, const float* in, float* out, int64_t* redone, int* failed) {
+Status TileRunner::Run(Size tile, const float* in, float* out, int64_t* redone) {
   const int64_t in_floats = 3 * tile.area();
   const int64_t out_floats = in_floats * scale_ * scale_;
   const int64_t right = RoundUp(tile.width, multiple_) - tile.width;
   const int64_t bottom = RoundUp(tile.height, multiple_) - tile.height;
-
-  const auto infer = [&](int first, int tiles) -> Status {
-    const c10::InferenceMode no_gradients;
-    // from_blob wants a mutable pointer; networks do not write to their input.
-    at::Tensor x = at::from_blob(const_cast<float*>(in + first * in_floats), {tiles, 3, tile.height, tile.width}, at::kFloat);
-    x = x.to(at::Device(loaded_->device));
-    if (right > 0 || bottom > 0) x = at::replication_pad2d(x, {0, right, 0, bottom});
-    at::Tensor y = loaded_->network->Forward(x);
-    y = y.narrow(2, 0, int64_t{tile.height} * scale_).narrow(3, 0, int64_t{tile.width} * scale_);
-    at::from_blob(out + first * out_floats, {tiles, 3, y.size(2), y.size(3)}, at::kFloat).copy_(y);
-    return OkStatus();
+  const auto infer = [&] {
+    return CatchTorchErrors("inference on " + loaded_->device, [&]() -> Status {
+      const c10::InferenceMode no_gradients;
+      at::set_num_threads(loaded_->threads);
+      // from_blob wants a mutable pointer; networks do not write to their input.
+      at::Tensor x = at::from_blob(const_cast<float*>(in), {1, 3, tile.height, tile.width}, at::kFloat);
+      x = x.to(at::Device(loaded_->device));
+      if (right > 0 || bottom > 0) x = at::replication_pad2d(x, {0, right, 0, bottom});
+      at::Tensor y = loaded_->network->Forward(x);
+      y = y.narrow(2, 0, int64_t{tile.height} * scale_).narrow(3, 0, int64_t{tile.width} * scale_);
+      at::from_blob(out, y.sizes(), at::kFloat).copy_(y);
+      return OkStatus();
+    });
   };
 
-  const std::string what = "inference on " + loaded_->device;
-  at::set_num_threads(loaded_->threads);
-  for (int first = 0; first < count;) {
-    const int tiles = std::min(count - first, most_at_once_);
-    const Status status = CatchTorchErrors(what, [&] { return infer(first, tiles); });
-    if (status.code() == StatusCode::kResourceExhausted && tiles > 1) {
-      most_at_once_ = tiles / 2;
-      continue;
-    }
-    NSIC_RETURN_IF_ERROR(status);
-    for (int i = first; i < first + tiles; ++i) {
-      const auto sound = [&] { return Sound(in + i * in_floats, in_floats, out + i * out_floats, out_floats); };
-      if (!sound()) {
-        ++*redone;
-        NSIC_RETURN_IF_ERROR(CatchTorchErrors(what, [&] { return infer(i, 1); }));
-        if (!sound()) {
-          *failed = i;
-          return DataLossError("the network gives NaN, Inf or a flat picture, in fp32 too");
-        }
-      }
-      float* samples = out + i * out_floats;
-      std::transform(samples, samples + out_floats, samples, [](float v) { return std::clamp(v, 0.0f, 1.0f); });
-    }
-    first += tiles;
+  NSIC_RETURN_IF_ERROR(infer());
+  if (!Sound(in, in_floats, out, out_floats)) {
+    ++*redone;
+    NSIC_RETURN_IF_ERROR(infer());
+    if (!Sound(in, in_floats, out, out_floats)) return DataLossError("the network gives NaN, Inf or a flat picture, in fp32 too");
   }
+  std::transform(out, out + out_floats, out, [](float v) { return std::clamp(v, 0.0f, 1.0f); });
   return OkStatus();
 }
 

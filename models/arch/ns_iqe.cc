@@ -28,27 +28,37 @@ struct DenseBlock {
   }
 };
 
+// A 1x1 convolution, as matrices: oneDNN's own rounds differently with the number of threads, the matrix product does not.
+struct Pointwise {
+  at::Tensor weight;  // out x in
+  at::Tensor bias;    // out
+
+  Pointwise() = default;
+  Pointwise(const std::string& name, int64_t in, int64_t out, WeightReader& reader)
+      : weight(reader.Take(name + ".weight", {out, in, 1, 1}).view({out, in})), bias(reader.Take(name + ".bias", {out})) {}
+};
+
 struct Attention {
-  Conv2d query, key, value;
+  Pointwise query, key, value;
   at::Tensor gamma;
 
   at::Tensor operator()(const at::Tensor& x) const {
     const int64_t positions = x.size(2) * x.size(3);
     std::vector<at::Tensor> pictures;
     for (int64_t n = 0; n < x.size(0); ++n) {
-      const at::Tensor one = x.narrow(0, n, 1);
-      const at::Tensor q = query(one).flatten(2).squeeze(0).t().contiguous();  // positions x channels / 8
-      const at::Tensor k = key(one).flatten(2).squeeze(0).contiguous();        // channels / 8 x positions
-      const at::Tensor v = value(one).flatten(2).squeeze(0).t().contiguous();  // positions x channels
+      const at::Tensor flat = x[n].flatten(1);                                  // channels x positions
+      const at::Tensor q = at::addmm(query.bias, flat.t(), query.weight.t());   // positions x channels / 8
+      const at::Tensor k = at::addmm(key.bias.unsqueeze(1), key.weight, flat);  // channels / 8 x positions
+      const at::Tensor v = at::addmm(value.bias, flat.t(), value.weight.t());   // positions x channels
       at::Tensor out = at::empty_like(v);
       for (int64_t row = 0; row < positions; row += kAttentionRows) {
         const int64_t rows = std::min(kAttentionRows, positions - row);
         at::Tensor part = out.narrow(0, row, rows);
         at::mm_out(part, at::softmax(at::mm(q.narrow(0, row, rows), k), 1), v);
       }
-      pictures.push_back(out.t().reshape({1, x.size(1), x.size(2), x.size(3)}));
+      pictures.push_back(out.t().reshape(x[n].sizes()));
     }
-    return at::cat(pictures, 0).mul_(gamma).add_(x);
+    return at::stack(pictures).mul_(gamma).add_(x);
   }
 };
 
@@ -69,12 +79,9 @@ class NsIqe : public Network {
       block.final_conv = reader.TakeConv(name + "final_conv", {c + 3 * kGrowth, c});
       blocks_.push_back(std::move(block));
     }
-    const auto pointwise = [&](const std::string& name, int64_t out) {
-      return reader.TakeConv("attention." + name, {c, out, /*kernel=*/1, /*stride=*/1, /*padding=*/0});
-    };
-    attention_.query = pointwise("query", c / 8);
-    attention_.key = pointwise("key", c / 8);
-    attention_.value = pointwise("value", c);
+    attention_.query = Pointwise("attention.query", c, c / 8, reader);
+    attention_.key = Pointwise("attention.key", c, c / 8, reader);
+    attention_.value = Pointwise("attention.value", c, c, reader);
     attention_.gamma = reader.Take("attention.gamma", {1});
     upsample1_ = reader.TakeConvNorm("upsample.1", "upsample.2", {c, c});
     upsample2_ = reader.TakeConvNorm("upsample.5", "upsample.6", {c, c});
@@ -99,7 +106,7 @@ class NsIqe : public Network {
     // The peak is the convolution after the second upsampling: input and output with 4 F channels at full size, and what oneDNN
     // keeps of both in its own layout.
     const int64_t rows = std::min(kAttentionRows, height * width / 16);
-    return 4 * 4 * features_ * 4 * height * width + 2 * 4 * rows * height * width / 16;
+    return 4 * 4 * features_ * 5 * height * width + 2 * 4 * rows * height * width / 16;
   }
 
  private:

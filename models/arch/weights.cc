@@ -42,7 +42,7 @@ at::Tensor WeightReader::Take(const std::string& name, at::IntArrayRef shape) {
   const auto remember = [this](std::string message) {
     if (error_.ok()) error_ = InvalidArgumentError(std::move(message));
   };
-  const auto zeros = [&] { return at::zeros({1}, at::TensorOptions(at::kFloat).device(device_)).expand(shape); };
+  const auto zeros = [&] { return at::zeros(shape, at::TensorOptions(at::kFloat).device(device_)); };
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) {
     remember("tensor " + name + " " + ShapeText(shape) + " is missing");
