@@ -50,35 +50,37 @@ class WindowReader : public PictureReader {
   WindowReader(PictureInfo info, const Rect& window, Turning turning, const Rect& file_window)
       : info_(info), window_(window), turning_(turning), file_window_(file_window) {}
 
-  // `image` has the colour bands of the file's window and nothing else.
-  void Fill(const vips::VImage& image) {
-    size_t size = 0;
-    void* memory = image.write_to_memory(&size);
-    pixels_.reset(static_cast<std::byte*>(memory));
-    bytes_ = size;
+  // `image` has the colour bands of the window's columns, from the file's first row on. Row by row, because libvips would keep everything
+  // above the window in memory if it were asked for the window at once.
+  Status Fill(const vips::VImage& image, const std::string& path) {
     bands_ = image.bands();
+    const size_t row_bytes = VIPS_IMAGE_SIZEOF_LINE(image.get_image());
+    pixels_.reserve(row_bytes * static_cast<size_t>(file_window_.height));
+    StripReader strips(image, path);
+    for (int y = 0; y < file_window_.bottom(); ++y) {
+      NSIC_ASSIGN_OR_RETURN(const void* row, strips.Next());
+      const auto* bytes = static_cast<const std::byte*>(row);
+      if (y >= file_window_.y) pixels_.insert(pixels_.end(), bytes, bytes + row_bytes);
+    }
+    return OkStatus();
   }
 
   const PictureInfo& info() const override { return info_; }
-  int64_t memory_bytes() const override { return static_cast<int64_t>(bytes_); }
+  int64_t memory_bytes() const override { return static_cast<int64_t>(pixels_.size()); }
 
   Status Read(const Rect& rect, float* planar) const override {
     if (rect.empty() || !window_.Contains(rect)) {
       return InvalidArgumentError("asked for " + Text(rect) + ", which is not inside the window " + Text(window_));
     }
     if (info_.depth == 16) {
-      Copy(rect, reinterpret_cast<const uint16_t*>(pixels_.get()), planar);
+      Copy(rect, reinterpret_cast<const uint16_t*>(pixels_.data()), planar);
     } else {
-      Copy(rect, reinterpret_cast<const uint8_t*>(pixels_.get()), planar);
+      Copy(rect, reinterpret_cast<const uint8_t*>(pixels_.data()), planar);
     }
     return OkStatus();
   }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const { g_free(memory); }
-  };
-
   template <typename Sample>
   void Copy(const Rect& rect, const Sample* samples, float* planar) const {
     constexpr float kMax = std::numeric_limits<Sample>::max();
@@ -100,8 +102,7 @@ class WindowReader : public PictureReader {
   Rect window_;
   Turning turning_;
   Rect file_window_;
-  std::unique_ptr<std::byte, Free> pixels_;
-  size_t bytes_ = 0;
+  std::vector<std::byte> pixels_;
   int bands_ = 3;
 };
 
@@ -120,8 +121,9 @@ Result<std::unique_ptr<PictureReader>> PictureReader::Open(const std::string& pa
     const Turning turning(picture.orientation, {picture.image.width(), picture.image.height()});
     const Rect in_file = turning.InFile(wanted);
     auto reader = std::make_unique<WindowReader>(picture.info, wanted, turning, in_file);
-    reader->Fill(picture.image.extract_area(in_file.x, in_file.y, in_file.width, in_file.height)
-                     .extract_band(0, vips::VImage::option()->set("n", picture.colours())));
+    NSIC_RETURN_IF_ERROR(reader->Fill(picture.image.extract_area(in_file.x, 0, in_file.width, in_file.bottom())
+                                          .extract_band(0, vips::VImage::option()->set("n", picture.colours())),
+                                      path));
     return std::unique_ptr<PictureReader>(std::move(reader));
   } catch (const vips::VError&) {
     return DamagedError(path);
