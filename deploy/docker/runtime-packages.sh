@@ -6,8 +6,9 @@ set -euo pipefail
 libraries=$(ldd "$1" | awk '$2 == "=>" {print $3}')
 [[ "$libraries" != *not* ]] || { echo "runtime-packages: $1 lacks libraries here" >&2; exit 1; }
 for library in $libraries; do
-  # By file name: with merged /usr, ldd's folder is not always the package's.
-  owner=$(dpkg -S "*/$(basename "$(realpath "$library")")" | head -n 1 | cut -d: -f1)
+  # With merged /usr, a package may know a library as /lib/... or as /usr/lib/...
+  real=$(realpath "$library")
+  owner=$(dpkg -S "$real" 2>/dev/null || dpkg -S "${real#/usr}" 2>/dev/null || true)
   [[ -n $owner ]] || { echo "runtime-packages: no package holds $library" >&2; exit 1; }
-  echo "$owner"
+  head -n 1 <<<"$owner" | cut -d: -f1
 done | sort -u
