@@ -20,7 +20,7 @@ Result<at::Tensor> Assess(const LoadedNetwork& loaded, const PlanarImage& pictur
   at::Tensor output;
   NSIC_RETURN_IF_ERROR(CatchTorchErrors("assessing a picture on " + loaded.device, [&]() -> Status {
     const c10::InferenceMode no_gradients;
-    at::set_num_threads(loaded.threads);
+    loaded.SetThreads();
     // from_blob wants a mutable pointer; nothing writes through it.
     at::Tensor x = at::from_blob(const_cast<float*>(picture.samples.data()), {1, 3, picture.height, picture.width}, at::kFloat);
     x = at::_upsample_bilinear2d_aa(x.to(at::Device(loaded.device)), {kSide, kSide}, /*align_corners=*/false);

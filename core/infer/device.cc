@@ -36,6 +36,11 @@ void SetEngineThreads(int threads) {
   at::set_num_threads(threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
 }
 
+void LoadedNetwork::SetThreads() const {
+  // Setting builds LibTorch's thread pool anew, which takes milliseconds.
+  if (at::get_num_threads() != threads) at::set_num_threads(threads);
+}
+
 Result<LoadedNetwork> LoadNetwork(const ModelPack& pack, const EngineOptions& options) {
   LoadedNetwork loaded;
   NSIC_ASSIGN_OR_RETURN(loaded.device, ResolveDevice(options.device));

@@ -14,7 +14,10 @@ namespace nsic {
 struct LoadedNetwork {
   std::unique_ptr<Network> network;
   std::string device;  // as ResolveDevice gives it
-  int threads = 1;     // to be set before each inference: OpenMP keeps them for each calling thread
+  int threads = 1;
+
+  // To be called before each inference: OpenMP keeps the number for each calling thread.
+  void SetThreads() const;
 };
 
 Result<LoadedNetwork> LoadNetwork(const ModelPack& pack, const EngineOptions& options);

@@ -66,7 +66,7 @@ Status TileRunner::Run(Size tile, const float* in, float* out, int64_t* redone) 
   const auto infer = [&] {
     return CatchTorchErrors("inference on " + loaded_->device, [&]() -> Status {
       const c10::InferenceMode no_gradients;
-      at::set_num_threads(loaded_->threads);
+      loaded_->SetThreads();
       // from_blob wants a mutable pointer; networks do not write to their input.
       at::Tensor x = at::from_blob(const_cast<float*>(in), {1, 3, tile.height, tile.width}, at::kFloat);
       x = x.to(at::Device(loaded_->device));
