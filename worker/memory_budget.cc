@@ -1,0 +1,34 @@
+#include "worker/memory_budget.h"
+
+#include <string>
+
+namespace nsic {
+namespace {
+
+std::string Mebibytes(int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
+
+}  // namespace
+
+Result<std::unique_ptr<MemoryBudget::Reservation>> MemoryBudget::Reserve(int64_t bytes, const CancelToken& cancel) {
+  if (bytes > capacity_) {
+    return ResourceExhaustedError("needs " + Mebibytes(bytes) + " of memory for pictures, has " + Mebibytes(capacity_) +
+                                  "; start the worker with a larger --max-memory or have the picture split into tile tasks");
+  }
+  const CancelCallback wake(cancel, [this] {
+    std::lock_guard<std::mutex> lock(mutex_);
+    changed_.notify_all();
+  });
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [&] { return cancel.cancelled() || used_ + bytes <= capacity_; });
+  NSIC_RETURN_IF_ERROR(cancel.Check());
+  used_ += bytes;
+  return std::make_unique<Reservation>(this, bytes);
+}
+
+void MemoryBudget::Return(int64_t bytes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  used_ -= bytes;
+  changed_.notify_all();
+}
+
+}  // namespace nsic

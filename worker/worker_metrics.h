@@ -1,0 +1,55 @@
+// What the worker tells Prometheus.
+#ifndef NSIC_WORKER_WORKER_METRICS_H_
+#define NSIC_WORKER_WORKER_METRICS_H_
+
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/base/status.h"
+
+namespace prometheus {
+class Exposer;
+}
+
+namespace nsic {
+
+// Thread-safe.
+class WorkerMetrics {
+ public:
+  WorkerMetrics();
+  ~WorkerMetrics();
+
+  // Serves them over HTTP on "host:port" until destroyed; returns the port, which the system chooses for port 0.
+  Result<int> Serve(const std::string& address);
+
+  // `result`: "done", "failed", "stopped" (no longer wanted) or "released".
+  void CountTask(const std::string& model, const std::string& result);
+  void AddDone(const std::string& model, double megapixels, double seconds, int64_t tiles_redone);
+  // `error_class`: "bad_input", "worker_fault" or "transient".
+  void CountError(const std::string& model, const std::string& error_class);
+  // `stage`: "fetch", "decode", "compute", "finish" or "upload".
+  void AddStageSeconds(const std::string& stage, double seconds);
+  void SetBusy(bool busy);
+
+ private:
+  const std::shared_ptr<prometheus::Registry> registry_;
+  prometheus::Family<prometheus::Counter>& tasks_;
+  prometheus::Family<prometheus::Counter>& megapixels_;
+  prometheus::Family<prometheus::Histogram>& task_seconds_;
+  prometheus::Family<prometheus::Counter>& stage_seconds_;
+  prometheus::Gauge& busy_;
+  prometheus::Family<prometheus::Counter>& errors_;
+  prometheus::Family<prometheus::Counter>& tiles_redone_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
+};
+
+}  // namespace nsic
+
+#endif  // NSIC_WORKER_WORKER_METRICS_H_
