@@ -23,9 +23,9 @@ core/quality/               core/(base|media|quality)/                          
 core/report/                core/(base|report)/                                                     nlohmann/
 models/arch/                core/base/|core/farm/tile_grid|models/(arch|io)/                        torch/|ATen/|c10/
 models/io/                  core/base/|core/farm/tile_grid|models/io/                               nlohmann/|zlib
-models/train/               core/(base|infer|media)/|core/farm/tile_grid|models/                    torch/|ATen/|c10/|nlohmann/|CLI/|vips/|spdlog/
+models/train/               core/(base|infer|media|quality)/|core/farm/tile_grid|models/            torch/|ATen/|c10/|nlohmann/|CLI/|vips/|spdlog/
 coordinator/db/             core/(base|farm)/|coordinator/db/                                       SQLiteCpp/|sqlite3|spdlog/|nlohmann/
-coordinator/                core/(base|farm|rpc)/|models/io/|coordinator/|nsic/v1/                  grpc/|grpcpp/|google/protobuf/|prometheus/|spdlog/|CLI/|nlohmann/
+coordinator/                core/(base|farm|rpc)/|models/io/|coordinator/|nsic/v1/                  grpc/|grpcpp/|google/protobuf/|openssl/|prometheus/|spdlog/|CLI/|nlohmann/
 worker/                     core/|models/|worker/|nsic/v1/                                          torch/|ATen/|c10/|grpc/|grpcpp/|google/protobuf/|prometheus/|spdlog/|CLI/|nlohmann/
 client/                     core/(base|farm|rpc|media|quality|report)/|models/io/|client/|nsic/v1/  grpc/|grpcpp/|google/protobuf/|spdlog/|CLI/|nlohmann/
 '
@@ -41,7 +41,7 @@ check_includes() {
     function breach(message) { print file ":" line ": " message; breaches++ }
     function is_system(name) {
       return name !~ /[.\/]/ || name ~ /^(sys|linux|netinet|arpa|net|asm)\// ||
-             name ~ /^(dirent|dlfcn|endian|errno|fcntl|fnmatch|immintrin|limits|netdb|poll|pthread|pwd|sched|signal|spawn|stdlib|string|termios|time|unistd|cpuid)\.h$/
+             name ~ /^(dirent|dlfcn|endian|errno|fcntl|fnmatch|immintrin|limits|malloc|netdb|poll|pthread|pwd|sched|signal|spawn|stdlib|string|termios|time|unistd|cpuid)\.h$/
     }
     # Does `file` reach an include that matches `pattern`, through headers of the house?
     function reaches(from, pattern,    i, seen_key, name) {

@@ -6,7 +6,9 @@ import time
 import unittest
 
 from farm import BIN, LITE, FarmTest, wait_until
-from pictures import mixed_library, plain
+from pictures import many_small, plain
+
+COUNT = 400  # small pictures: far more than a worker leases at once
 
 
 class ControlTest(FarmTest):
@@ -20,12 +22,12 @@ class ControlTest(FarmTest):
         farm = self.farm
         farm.start_coordinator()
         worker = farm.start_worker("leaves")
-        job = self.submit_in_background(mixed_library(self.path("library"), 30))
+        job = self.submit_in_background(many_small(self.path("library"), COUNT))
         wait_until(lambda: farm.job(job)["tasks_done"] >= 2, "2 tasks done")
         worker.signal(signal.SIGTERM)
         self.assertEqual(worker.process.wait(60), 0, worker.text())
         status = farm.job(job)
-        self.assertLess(status["tasks_done"], 30, "it stopped before the end")
+        self.assertLess(status["tasks_done"], COUNT, "it stopped before the end")
         self.assertEqual(status["tasks_leased"], 0, "what it had not begun was released, not left to expire: %r" % status)
         self.assertEqual(status["tasks_failed"], 0)
         farm.start_worker("comes", "--threads", "2")
@@ -39,7 +41,7 @@ class ControlTest(FarmTest):
         job = self.submit_in_background(plain(self.path("large.jpg"), 6000, 3900))
         wait_until(lambda: farm.job(job)["tasks_leased"] == 1, "the worker has the task")
         worker.signal(signal.SIGTERM)
-        wait_until(lambda: "drain" in worker.text().lower() or not worker.running(), "the worker drains")
+        wait_until(lambda: "giving back" in worker.text() or not worker.running(), "the worker drains")
         worker.signal(signal.SIGTERM)
         self.assertNotEqual(worker.process.wait(10), 0, "it did not finish its work")
         self.assertLess(farm.job(job)["tasks_done"], 1)
@@ -48,7 +50,7 @@ class ControlTest(FarmTest):
         farm = self.farm
         farm.start_coordinator()
         farm.start_worker("only")
-        job = self.submit_in_background(mixed_library(self.path("library"), 40))
+        job = self.submit_in_background(many_small(self.path("library"), COUNT))
         wait_until(lambda: farm.job(job)["tasks_done"] >= 1, "1 task done")
         self.assertEqual(farm.client("pause", job).returncode, 0)
         wait_until(lambda: farm.job(job)["tasks_leased"] == 0, "running tasks finish")
@@ -61,7 +63,7 @@ class ControlTest(FarmTest):
         wait_until(lambda: farm.job(job)["tasks_done"] > paused["tasks_done"], "it goes on")
         self.assertEqual(farm.client("cancel", job).returncode, 0)
         cancelled = wait_until(lambda: farm.job(job)["state"] == "cancelled" and farm.job(job), "the job is cancelled")
-        self.assertEqual(cancelled["tasks_done"] + cancelled["tasks_cancelled"], 40, cancelled)
+        self.assertEqual(cancelled["tasks_done"] + cancelled["tasks_cancelled"], COUNT, cancelled)
         self.assertEqual(farm.client("cancel", job).returncode, 0, "again is no error")
 
     def test_retry_does_failed_files_again(self):

@@ -180,9 +180,10 @@ class Farm:
     # Workers
 
     def start_worker(self, name, *arguments, program="nsic-worker", wrap=(), wait=True):
-        command = list(wrap) + [os.path.join(BIN, program), "run", "--coordinator", self.address, "--name", name, "--device", "cpu",
-                                "--threads", "1", "--token-file", self.token_file, "--cache",
-                                os.path.join(self.folder, "cache-" + name)] + list(arguments)
+        options = {"--coordinator": self.address, "--name": name, "--device": "cpu", "--threads": "1",
+                   "--token-file": self.token_file, "--cache": os.path.join(self.folder, "cache-" + name)}
+        options.update(zip(arguments[::2], arguments[1::2]))
+        command = list(wrap) + [os.path.join(BIN, program), "run"] + [word for option in options.items() for word in option]
         worker = Program(command, os.path.join(self.logs, name + ".log"), self.environment)
         self.workers[name] = worker
         if wait:

@@ -123,3 +123,16 @@ def mixed_library(folder, count):
             make(base, scratch, os.path.join(below, "%02d-%s.%s" % (index, name, ending)))
             os.remove(base)
     return folder
+
+
+def many_small(folder, count):
+    """`count` JPEG pictures of 160x120 that differ in their bytes only (a comment), so that none is another's twin."""
+    os.makedirs(folder)
+    with tempfile.TemporaryDirectory(prefix="nsic-pictures-") as scratch:
+        with open(plain(os.path.join(scratch, "one.jpg"), 160, 120), "rb") as file:
+            data = file.read()
+    for index in range(count):
+        comment = b"%08d" % index
+        with open(os.path.join(folder, "%04d.jpg" % index), "wb") as out:
+            out.write(data[:2] + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + data[2:])
+    return folder
