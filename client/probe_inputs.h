@@ -1,0 +1,42 @@
+// Looks into the files that a scan found: which are pictures, how large, and what their bytes hash to. On all cores.
+#ifndef NSIC_CLIENT_PROBE_INPUTS_H_
+#define NSIC_CLIENT_PROBE_INPUTS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "client/scan_inputs.h"
+#include "core/base/cancel.h"
+#include "core/base/status.h"
+#include "core/media/picture.h"
+
+namespace nsic {
+
+enum class ProbeState { kPicture, kSkipped, kFailed };
+
+struct ProbedFile {
+  FoundFile file;
+  ProbeState state = ProbeState::kPicture;
+  std::string reason;  // one sentence, unless it is a picture
+  PictureInfo info;
+  std::string sha256;  // from HashFiles on
+  int64_t bytes = 0;
+};
+
+// Reads headers only. Same order as `files`. CANCELLED only.
+Result<std::vector<ProbedFile>> ProbeFiles(const std::vector<FoundFile>& files, const CancelToken& cancel,
+                                           const std::function<void(size_t done)>& progress);
+
+// Fills in sha256 and bytes of the pictures; one that cannot be read becomes kFailed. `progress` gets the bytes of each file that was read.
+// CANCELLED only.
+Status HashFiles(std::vector<ProbedFile>* files, const CancelToken& cancel, const std::function<void(int64_t bytes)>& progress);
+
+// Runs `work(i)` for i in [0, count) on as many threads as there are cores; stops early when cancelled.
+Status ForEachInParallel(size_t count, const CancelToken& cancel, const std::function<void(size_t)>& work);
+
+}  // namespace nsic
+
+#endif  // NSIC_CLIENT_PROBE_INPUTS_H_
