@@ -1,0 +1,140 @@
+#include "coordinator/accept_submit.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "coordinator/check_manifest.h"
+#include "coordinator/db/blobs.h"
+#include "coordinator/db/jobs.h"
+#include "coordinator/db/models.h"
+#include "coordinator/db/tasks.h"
+#include "coordinator/report_job.h"
+#include "coordinator/split_job.h"
+#include "core/base/digest.h"
+#include "core/farm/blob_store.h"
+#include "models/io/model_pack.h"
+
+namespace nsic {
+namespace {
+
+// ALREADY_EXISTS when the job is another one.
+Status CheckSame(const JobRow& row, const std::string& spec_hash) {
+  if (row.spec_hash == spec_hash) return OkStatus();
+  return AlreadyExistsError("there is a job " + row.id + " that does something else; submit under a new id");
+}
+
+Result<ModelRow> FindEnhancer(Transaction& transaction, const std::string& id) {
+  std::optional<ModelRow> model = FindModel(transaction, id);
+  if (!model) {
+    std::string known;
+    for (const ModelRow& other : ListModels(transaction)) known += (known.empty() ? "" : ", ") + other.name;
+    return NotFoundError("the farm has no model " + id + "; it has: " + (known.empty() ? "none" : known));
+  }
+  if (model->task != "enhance") return InvalidArgumentError("model " + model->name + " does not make pictures: its task is " + model->task);
+  return *std::move(model);
+}
+
+// Before anything is planned: the job may be there, or lack what it needs.
+struct Prepared {
+  std::optional<v1::Job> existing;
+  ModelRow model;
+};
+Result<Prepared> Prepare(const Farm& farm, const std::string& job_id, const v1::JobSpec& spec, const std::string& spec_hash) {
+  Prepared prepared;
+  NSIC_RETURN_IF_ERROR(farm.database->Read([&](Transaction& transaction) -> Status {
+    if (const std::optional<JobRow> row = FindJob(transaction, job_id)) {
+      NSIC_RETURN_IF_ERROR(CheckSame(*row, spec_hash));
+      NSIC_ASSIGN_OR_RETURN(prepared.existing, DescribeJob(farm, transaction, *row));
+      return OkStatus();
+    }
+    NSIC_ASSIGN_OR_RETURN(prepared.model, FindEnhancer(transaction, spec.options().model_id()));
+    if (!IsStored(transaction, spec.manifest().sha256())) {
+      return FailedPreconditionError("manifest blob " + spec.manifest().sha256() + " is not stored; upload it first");
+    }
+    return OkStatus();
+  }));
+  return prepared;
+}
+
+Status InsertTasks(const Farm& farm, Transaction& transaction, const std::string& job_id, const v1::JobSpec& spec,
+                   const v1::JobManifest& manifest, const std::vector<PlannedTask>& plan) {
+  std::vector<int> parts(static_cast<size_t>(manifest.files_size()), 0);
+  for (const PlannedTask& planned : plan) ++parts[static_cast<size_t>(planned.file_index)];
+  std::vector<bool> here(parts.size());
+  for (int i = 0; i < manifest.files_size(); ++i) {
+    const v1::SourceFile& file = manifest.files(i);
+    InsertJobFile(transaction, job_id, i, file.SerializeAsString(), parts[static_cast<size_t>(i)]);
+    here[static_cast<size_t>(i)] = file.has_in_place() || IsStored(transaction, file.content().sha256());
+  }
+  for (size_t i = 0; i < plan.size(); ++i) {
+    const PlannedTask& planned = plan[i];
+    const v1::SourceFile& file = manifest.files(planned.file_index);
+    TaskRow task;
+    task.job_id = job_id;
+    task.index = static_cast<int>(i);
+    task.file_index = planned.file_index;
+    task.region = planned.region;
+    task.pixels = planned.pixels;
+    task.model_id = spec.options().model_id();
+    task.source_sha256 = file.content().sha256();
+    task.source_size = file.content().size();
+    if (file.has_in_place()) task.root_id = file.in_place().root_id();
+    task.result_key = planned.result_key;
+    task.state = here[static_cast<size_t>(planned.file_index)] ? TaskState::kQueued : TaskState::kWaiting;
+    InsertTask(transaction, &task);
+  }
+  // Only now, when all are there: the job must not end before its last task is in.
+  for (const TaskState state : {TaskState::kWaiting, TaskState::kQueued}) {
+    for (TaskRow& task : TasksInState(transaction, job_id, state)) {
+      const std::optional<TaskRow> twin = FindDoneTwin(transaction, task.result_key);
+      if (twin) NSIC_RETURN_IF_ERROR(MarkDone(transaction, &task, twin->output_sha256, twin->result, twin->worker, farm.now_ms()));
+    }
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<v1::Job> AcceptSubmit(const Farm& farm, const v1::SubmitRequest& request) {
+  if (!IsId(request.job_id())) return InvalidArgumentError("a job's id is 32 lower-case hexadecimal digits");
+  const std::string submitted = request.spec().SerializeAsString();
+  const std::string spec_hash = Sha256Hex(submitted);
+  v1::JobSpec spec = request.spec();
+  NSIC_RETURN_IF_ERROR(CheckSpec(&spec));
+  NSIC_ASSIGN_OR_RETURN(Prepared prepared, Prepare(farm, request.job_id(), spec, spec_hash));
+  if (prepared.existing) return *std::move(prepared.existing);
+
+  NSIC_ASSIGN_OR_RETURN(const std::string bytes, farm.blobs->ReadAll(spec.manifest().sha256(), kMaxManifestBytes));
+  v1::JobManifest manifest;
+  if (!manifest.ParseFromString(bytes)) return InvalidArgumentError("blob " + spec.manifest().sha256() + " is no job manifest");
+  NSIC_RETURN_IF_ERROR(CheckManifest(manifest));
+  NSIC_ASSIGN_OR_RETURN(const ModelCard card, ParseModelCard(prepared.model.card, "model " + prepared.model.name));
+  NSIC_ASSIGN_OR_RETURN(const std::vector<PlannedTask> plan, SplitJob(manifest, spec.options(), card.tiling, farm.options.version));
+
+  v1::Job job;
+  NSIC_RETURN_IF_ERROR(farm.database->Write([&](Transaction& transaction) -> Status {
+    if (const std::optional<JobRow> row = FindJob(transaction, request.job_id())) {  // a twin call was faster
+      NSIC_RETURN_IF_ERROR(CheckSame(*row, spec_hash));
+      NSIC_ASSIGN_OR_RETURN(job, DescribeJob(farm, transaction, *row));
+      return OkStatus();
+    }
+    NSIC_RETURN_IF_ERROR(FindEnhancer(transaction, spec.options().model_id()).status());
+    if (!IsStored(transaction, spec.manifest().sha256())) return FailedPreconditionError("the manifest blob has gone; upload it again");
+    JobRow row;
+    row.id = request.job_id();
+    row.spec_hash = spec_hash;
+    row.spec = spec.SerializeAsString();
+    row.model_id = spec.options().model_id();
+    row.manifest_sha256 = spec.manifest().sha256();
+    row.priority = spec.priority();
+    row.created_ms = farm.now_ms();
+    InsertJob(transaction, row);
+    NSIC_RETURN_IF_ERROR(InsertTasks(farm, transaction, row.id, spec, manifest, plan));
+    NSIC_ASSIGN_OR_RETURN(job, DescribeJob(farm, transaction, row.id));
+    return OkStatus();
+  }));
+  return job;
+}
+
+}  // namespace nsic

@@ -1,0 +1,143 @@
+#include "coordinator/commit_result.h"
+
+#include <cmath>
+#include <optional>
+#include <string>
+
+#include "coordinator/db/attempts.h"
+#include "coordinator/db/blobs.h"
+#include "coordinator/db/tasks.h"
+#include "coordinator/end_lease.h"
+#include "core/base/digest.h"
+
+namespace nsic {
+namespace {
+
+constexpr size_t kMaxMessage = 2000;
+
+void Answer(v1::ItemStatus* status, const Status& answer) {
+  status->set_code(static_cast<int>(answer.code()));
+  status->set_message(answer.message());
+}
+
+// The attempt and its task, if this worker may speak of them; else the answer is given.
+struct Lease {
+  AttemptRow attempt;
+  TaskRow task;
+};
+std::optional<Lease> FindLease(Transaction& transaction, const WorkerRow& worker, const std::string& token, v1::ItemStatus* status) {
+  std::optional<AttemptRow> attempt = FindAttempt(transaction, token);
+  std::optional<TaskRow> task = attempt ? FindTask(transaction, attempt->task_id) : std::nullopt;
+  if (!attempt || !task) {
+    Answer(status, NotFoundError("no such lease; its job has been deleted"));
+    return std::nullopt;
+  }
+  if (attempt->worker_id != worker.id) {
+    Answer(status, PermissionDeniedError("this lease belongs to another worker"));
+    return std::nullopt;
+  }
+  return Lease{*std::move(attempt), *std::move(task)};
+}
+
+Status CheckResult(Transaction& transaction, const TaskRow& task, const v1::TaskResult& result) {
+  const auto is_amount = [](double value) { return std::isfinite(value) && value >= 0; };
+  if (!IsSha256Hex(result.output().sha256())) return InvalidArgumentError("the result names no output blob");
+  if (result.width() < 1 || result.height() < 1) return InvalidArgumentError("the result says no size of the output in pixels");
+  if (result.model_id() != task.model_id) return InvalidArgumentError("the result was made with another model than " + task.model_id);
+  if (!is_amount(result.seconds()) || !is_amount(result.compute_seconds())) return InvalidArgumentError("the result's times are no times");
+  if (!IsStored(transaction, result.output().sha256())) {
+    return FailedPreconditionError("output blob " + result.output().sha256() + " is not stored; upload it first");
+  }
+  return OkStatus();
+}
+
+// The answer to a result that comes when the task has ended.
+Status TooLate(const TaskRow& task) {
+  switch (task.state) {
+    case TaskState::kDone: return OkStatus();
+    case TaskState::kCancelled: return CancelledError("the job was cancelled");
+    default: return AbortedError("the task does not want this result any more");
+  }
+}
+
+std::string Shortened(const std::string& message) {
+  return message.size() <= kMaxMessage ? message : message.substr(0, kMaxMessage) + "...";
+}
+
+}  // namespace
+
+Status CommitResult(const Farm& farm, Transaction& transaction, const WorkerRow& worker, const v1::CompletedItem& item,
+                    v1::ItemStatus* status, bool* changed) {
+  *changed = false;
+  std::optional<Lease> lease = FindLease(transaction, worker, item.token(), status);
+  if (!lease) return OkStatus();
+  AttemptRow& attempt = lease->attempt;
+  TaskRow& task = lease->task;
+  const bool open = attempt.state == AttemptState::kActive || attempt.state == AttemptState::kExpired;
+  if (!open || HasEnded(task.state)) {
+    Answer(status, TooLate(task));
+    status->set_stored_sha256(task.output_sha256);
+    return OkStatus();
+  }
+  if (Status valid = CheckResult(transaction, task, item.result()); !valid.ok()) {
+    Answer(status, valid);
+    return OkStatus();
+  }
+
+  const std::string& output = item.result().output().sha256();
+  const std::string result = item.result().SerializeAsString();
+  NSIC_RETURN_IF_ERROR(EndAttempt(transaction, &attempt, AttemptState::kSucceeded, false, "", farm.now_ms()));
+  NSIC_RETURN_IF_ERROR(SupersedeAttempts(farm, transaction, task.id));
+  NSIC_RETURN_IF_ERROR(MarkDone(transaction, &task, output, result, worker.name, farm.now_ms()));
+  for (TaskRow& twin : OpenTwins(transaction, task.result_key)) {
+    NSIC_RETURN_IF_ERROR(MarkDone(transaction, &twin, output, result, worker.name, farm.now_ms()));
+  }
+  CountTaskDone(transaction, worker.id);
+  WorkerModelRow record = FindWorkerModel(transaction, worker.id, task.model_id);
+  if (record.failures_in_row > 0 || record.blocked_until_ms > 0) {
+    record.failures_in_row = 0;
+    record.blocked_until_ms = 0;
+    PutFailures(transaction, worker.id, record);
+  }
+  Answer(status, OkStatus());
+  status->set_stored_sha256(output);
+  *changed = true;
+  return OkStatus();
+}
+
+Status TakeFailure(const Farm& farm, Transaction& transaction, const WorkerRow& worker, const v1::FailedItem& item, v1::ItemStatus* status,
+                   bool* changed) {
+  *changed = false;
+  LeaseEnd end = LeaseEnd::kWorkerFault;
+  switch (item.failure_class()) {
+    case v1::FAILURE_CLASS_BAD_INPUT: end = LeaseEnd::kBadInput; break;
+    case v1::FAILURE_CLASS_WORKER_FAULT: end = LeaseEnd::kWorkerFault; break;
+    case v1::FAILURE_CLASS_TRANSIENT: end = LeaseEnd::kTransient; break;
+    default: Answer(status, InvalidArgumentError("a failure needs a class")); return OkStatus();
+  }
+  std::optional<Lease> lease = FindLease(transaction, worker, item.token(), status);
+  if (!lease) return OkStatus();
+  Answer(status, OkStatus());
+  const std::string message = item.message().empty() ? "worker " + worker.name + " gave no reason" : Shortened(item.message());
+  if (lease->attempt.state == AttemptState::kActive) {
+    *changed = true;
+    return EndLease(farm, transaction, &lease->attempt, end, message, true);
+  }
+  // Late: the lease has been counted as expired already, but that the file is bad is news.
+  const bool open = lease->task.state == TaskState::kQueued || lease->task.state == TaskState::kLeased;
+  if (lease->attempt.state == AttemptState::kExpired && end == LeaseEnd::kBadInput && open) {
+    *changed = true;
+    return FailForBadInput(farm, transaction, &lease->task, message, worker.name);
+  }
+  return OkStatus();
+}
+
+Status TakeRelease(const Farm& farm, Transaction& transaction, const WorkerRow& worker, const std::string& token, v1::ItemStatus* status) {
+  std::optional<Lease> lease = FindLease(transaction, worker, token, status);
+  if (!lease) return OkStatus();
+  Answer(status, OkStatus());
+  if (lease->attempt.state != AttemptState::kActive) return OkStatus();
+  return EndLease(farm, transaction, &lease->attempt, LeaseEnd::kReleased, "", false);
+}
+
+}  // namespace nsic

@@ -1,0 +1,274 @@
+#include "coordinator/db/tasks.h"
+
+#include "coordinator/db/blobs.h"
+#include "coordinator/db/connection.h"
+#include "coordinator/db/jobs.h"
+
+#define NSIC_SELECT_TASK                                                                                                           \
+  "SELECT task.id, job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, source_size, root_id, result_key," \
+  " state, lease_no, record_from, failures, suspect, transients, error, worker, output_sha256, result FROM task "
+
+namespace nsic {
+namespace {
+
+constexpr int kPage = 64;
+
+std::optional<Rect> ReadRegion(Query& query, int column) {
+  if (query.IsNull(column)) return std::nullopt;
+  return Rect{static_cast<int>(query.Int(column)), static_cast<int>(query.Int(column + 1)), static_cast<int>(query.Int(column + 2)),
+              static_cast<int>(query.Int(column + 3))};
+}
+
+TaskRow ReadTaskRow(Query& query) {
+  TaskRow task;
+  task.id = query.Int(0);
+  task.job_id = query.Text(1);
+  task.index = static_cast<int>(query.Int(2));
+  task.file_index = static_cast<int>(query.Int(3));
+  task.region = ReadRegion(query, 4);
+  task.pixels = query.Int(8);
+  task.model_id = query.Text(9);
+  task.source_sha256 = query.Text(10);
+  task.source_size = query.Int(11);
+  if (!query.IsNull(12)) task.root_id = query.Text(12);
+  task.result_key = query.Text(13);
+  task.state = ParseTaskState(query.Text(14)).value_or(TaskState::kWaiting);  // the column's CHECK admits no other names
+  task.lease_no = query.Int(15);
+  task.record_from = query.Int(16);
+  task.failures = static_cast<int>(query.Int(17));
+  task.suspect = query.Bool(18);
+  task.transients = static_cast<int>(query.Int(19));
+  task.error = query.Text(20);
+  task.worker = query.Text(21);
+  task.output_sha256 = query.Text(22);
+  task.result = query.Text(23);
+  return task;
+}
+
+std::vector<TaskRow> ReadTaskRows(Query& query) {
+  std::vector<TaskRow> tasks;
+  while (query.Step()) tasks.push_back(ReadTaskRow(query));
+  return tasks;
+}
+
+int64_t NextSequence(Transaction& transaction) {
+  Query query(transaction, "UPDATE outcome_sequence SET last = last + 1 RETURNING last");
+  query.Step();
+  const int64_t sequence = query.Int(0);
+  query.Run();
+  return sequence;
+}
+
+// Checks the transition and notes who has something new to see.
+Status Move(Transaction& transaction, TaskRow* task, TaskState to) {
+  if (!IsAllowed(task->state, to)) {
+    return InternalError("task " + std::to_string(task->id) + " cannot go from " + std::string(Name(task->state)) + " to " +
+                         std::string(Name(to)));
+  }
+  task->state = to;
+  transaction.changes().jobs.insert(task->job_id);
+  transaction.changes().work = true;
+  return OkStatus();
+}
+
+// After a task has ended: its source may go, its job may be over.
+void AfterEnd(Transaction& transaction, const TaskRow& task, int64_t now_ms) {
+  if (!task.root_id && task.state != TaskState::kFailed) GiveUpBlob(transaction, task.source_sha256);
+  EndJobIfDone(transaction, task.job_id, now_ms);
+}
+
+}  // namespace
+
+std::optional<TaskRow> FindTask(Transaction& transaction, int64_t id) {
+  Query query(transaction, NSIC_SELECT_TASK "WHERE task.id = ?1", id);
+  if (!query.Step()) return std::nullopt;
+  return ReadTaskRow(query);
+}
+
+std::optional<TaskRow> FindDoneTwin(Transaction& transaction, const std::string& result_key) {
+  Query query(transaction,
+              NSIC_SELECT_TASK
+              "WHERE result_key = ?1 AND state = 'done' AND EXISTS(SELECT 1 FROM blob WHERE sha256 = output_sha256 AND stored = 1) LIMIT 1",
+              result_key);
+  if (!query.Step()) return std::nullopt;
+  return ReadTaskRow(query);
+}
+
+std::vector<OutcomeRow> ListOutcomes(Transaction& transaction, const std::string& job_id, int64_t after, int limit) {
+  std::vector<OutcomeRow> outcomes;
+  Query query(transaction,
+              "SELECT end_seq, task.id, file_idx, x, y, width, height, parts, state, result, error, worker, fetched FROM task"
+              " JOIN job_file ON job_file.job_id = task.job_id AND job_file.idx = file_idx"
+              " WHERE task.job_id = ?1 AND end_seq > ?2 ORDER BY end_seq LIMIT ?3",
+              job_id, after, limit);
+  while (query.Step()) {
+    OutcomeRow row;
+    row.sequence = query.Int(0);
+    row.task_id = query.Int(1);
+    row.file_index = static_cast<int>(query.Int(2));
+    row.region = ReadRegion(query, 3);
+    row.parts = static_cast<int>(query.Int(7));
+    row.state = ParseTaskState(query.Text(8)).value_or(TaskState::kFailed);
+    row.result = query.Text(9);
+    row.error = query.Text(10);
+    row.worker = query.Text(11);
+    row.fetched = query.Bool(12);
+    outcomes.push_back(std::move(row));
+  }
+  return outcomes;
+}
+
+void InsertTask(Transaction& transaction, TaskRow* task) {
+  std::optional<int> x, y, width, height;
+  if (task->region) {
+    x = task->region->x;
+    y = task->region->y;
+    width = task->region->width;
+    height = task->region->height;
+  }
+  Query(transaction,
+        "INSERT INTO task(job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, source_size, root_id, result_key, "
+        "state)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        task->job_id, task->index, task->file_index, x, y, width, height, task->pixels, task->model_id, task->source_sha256,
+        task->source_size, task->root_id, task->result_key, Name(task->state))
+      .Run();
+  task->id = transaction.connection().LastInsertId();
+}
+
+std::vector<TaskRow> LeasablePage(Transaction& transaction, const std::string& job_id, int64_t worker_id, int64_t now_ms, bool suspect,
+                                  int index) {
+  Query query(transaction,
+              NSIC_SELECT_TASK
+              "WHERE job_id = ?1 AND state = 'queued' AND (suspect, idx) > (?4, ?5) AND not_before_ms <= ?3"
+              " AND (root_id IS NULL OR EXISTS(SELECT 1 FROM worker_root WHERE worker_id = ?2 AND worker_root.root_id = task.root_id))"
+              " ORDER BY suspect, idx LIMIT ?6",
+              job_id, worker_id, now_ms, suspect, index, kPage);
+  return ReadTaskRows(query);
+}
+
+bool HasLeasedTwin(Transaction& transaction, const std::string& result_key) {
+  return Query(transaction, "SELECT 1 FROM task WHERE result_key = ?1 AND state = 'leased'", result_key).Step();
+}
+
+std::vector<TaskRow> OpenTwins(Transaction& transaction, const std::string& result_key) {
+  Query query(transaction, NSIC_SELECT_TASK "WHERE result_key = ?1 AND state IN ('waiting', 'queued')", result_key);
+  return ReadTaskRows(query);
+}
+
+std::vector<TaskRow> TasksInState(Transaction& transaction, const std::string& job_id, TaskState state) {
+  Query query(transaction, NSIC_SELECT_TASK "WHERE job_id = ?1 AND state = ?2 ORDER BY idx", job_id, Name(state));
+  return ReadTaskRows(query);
+}
+
+Status MarkLeased(Transaction& transaction, TaskRow* task) {
+  ++task->lease_no;
+  if (task->state != TaskState::kLeased) NSIC_RETURN_IF_ERROR(Move(transaction, task, TaskState::kLeased));
+  Query(transaction, "UPDATE task SET state = 'leased', lease_no = ?2 WHERE id = ?1", task->id, task->lease_no).Run();
+  return OkStatus();
+}
+
+Status MarkQueued(Transaction& transaction, TaskRow* task, int64_t not_before_ms) {
+  NSIC_RETURN_IF_ERROR(Move(transaction, task, TaskState::kQueued));
+  Query(transaction, "UPDATE task SET state = 'queued', not_before_ms = ?2 WHERE id = ?1", task->id, not_before_ms).Run();
+  UpdateRecord(transaction, *task);
+  return OkStatus();
+}
+
+void UpdateRecord(Transaction& transaction, const TaskRow& task) {
+  Query(transaction, "UPDATE task SET failures = ?2, suspect = ?3, transients = ?4, error = ?5, worker = ?6 WHERE id = ?1", task.id,
+        task.failures, task.suspect, task.transients, task.error, task.worker)
+      .Run();
+}
+
+Status MarkDone(Transaction& transaction, TaskRow* task, const std::string& output_sha256, const std::string& result,
+                const std::string& worker, int64_t now_ms) {
+  NSIC_RETURN_IF_ERROR(Move(transaction, task, TaskState::kDone));
+  task->output_sha256 = output_sha256;
+  task->result = result;
+  Query(
+      transaction,
+      "UPDATE task SET state = 'done', output_sha256 = ?2, result = ?3, worker = ?4, error = '', end_seq = ?5, ended_ms = ?6 WHERE id = ?1",
+      task->id, output_sha256, AsBlob{result}, worker, NextSequence(transaction), now_ms)
+      .Run();
+  AfterEnd(transaction, *task, now_ms);
+  return OkStatus();
+}
+
+Status MarkFailed(Transaction& transaction, TaskRow* task, const std::string& error, const std::string& worker, int64_t now_ms) {
+  NSIC_RETURN_IF_ERROR(Move(transaction, task, TaskState::kFailed));
+  task->error = error;
+  task->worker = worker;
+  Query(transaction, "UPDATE task SET state = 'failed', end_seq = ?2, ended_ms = ?3 WHERE id = ?1", task->id, NextSequence(transaction),
+        now_ms)
+      .Run();
+  UpdateRecord(transaction, *task);
+  AfterEnd(transaction, *task, now_ms);
+  return OkStatus();
+}
+
+Status MarkCancelled(Transaction& transaction, TaskRow* task, int64_t now_ms) {
+  NSIC_RETURN_IF_ERROR(Move(transaction, task, TaskState::kCancelled));
+  Query(transaction, "UPDATE task SET state = 'cancelled', end_seq = ?2, ended_ms = ?3 WHERE id = ?1", task->id, NextSequence(transaction),
+        now_ms)
+      .Run();
+  if (!task->root_id) GiveUpBlob(transaction, task->source_sha256);
+  return OkStatus();
+}
+
+Status MarkRetried(Transaction& transaction, TaskRow* task) {
+  const bool here = task->root_id.has_value() || IsStored(transaction, task->source_sha256);
+  NSIC_RETURN_IF_ERROR(Move(transaction, task, here ? TaskState::kQueued : TaskState::kWaiting));
+  Query(transaction,
+        "UPDATE task SET state = ?2, record_from = lease_no, failures = 0, suspect = 0, transients = 0, not_before_ms = 0, end_seq = NULL,"
+        " ended_ms = NULL, error = '', worker = '' WHERE id = ?1",
+        task->id, Name(task->state))
+      .Run();
+  return OkStatus();
+}
+
+void MarkFetched(Transaction& transaction, const std::string& job_id, int64_t task_id) {
+  Query(transaction, "UPDATE task SET fetched = 1 WHERE id = ?1 AND job_id = ?2 AND state = 'done'", task_id, job_id).Run();
+  transaction.changes().garbage = true;  // the outputs may go when room is needed
+}
+
+QueueSummary SummarizeQueue(Transaction& transaction, const std::string& job_id, int64_t now_ms) {
+  QueueSummary summary;
+  {
+    Query query(transaction, "SELECT count(*) FROM task WHERE job_id = ?1 AND state = 'queued' AND not_before_ms <= ?2", job_id, now_ms);
+    query.Step();
+    summary.ready = query.Int(0);
+  }
+  {
+    Query query(transaction,
+                "SELECT not_before_ms, error FROM task WHERE job_id = ?1 AND state = 'queued' AND not_before_ms > ?2"
+                " ORDER BY not_before_ms LIMIT 1",
+                job_id, now_ms);
+    if (query.Step()) {
+      summary.next_ready_ms = query.Int(0);
+      summary.last_error = query.Text(1);
+    }
+  }
+  Query query(transaction, "SELECT DISTINCT root_id FROM task WHERE job_id = ?1 AND state = 'queued'", job_id);
+  while (query.Step()) summary.roots.push_back(query.IsNull(0) ? std::nullopt : std::make_optional(query.Text(0)));
+  return summary;
+}
+
+bool AnyTaskToLease(Transaction& transaction, int64_t now_ms) {
+  Query query(transaction,
+              "SELECT 1 FROM job WHERE state = 'running' AND paused = 0 AND (n_leased > 0 OR (n_queued > 0 AND EXISTS("
+              "SELECT 1 FROM task WHERE job_id = job.id AND state = 'queued' AND not_before_ms <= ?1))) LIMIT 1",
+              now_ms);
+  return query.Step();
+}
+
+std::vector<TaskCount> CountTasks(Transaction& transaction) {
+  Query query(transaction, "SELECT sum(n_waiting), sum(n_queued), sum(n_leased), sum(n_done), sum(n_failed), sum(n_cancelled) FROM job");
+  query.Step();
+  std::vector<TaskCount> counts;
+  int column = 0;
+  for (const TaskState state : kAllTaskStates) counts.push_back({state, query.Int(column++)});
+  return counts;
+}
+
+}  // namespace nsic
