@@ -13,7 +13,7 @@ build=(
   libavcodec-dev libavformat-dev libavfilter-dev libavutil-dev libswscale-dev libswresample-dev
   libsqlite3-dev libsqlitecpp-dev
   prometheus-cpp-dev libcpp-httplib-dev
-  libcli11-dev libspdlog-dev nlohmann-json3-dev libtomlplusplus-dev libssl-dev
+  libcli11-dev libspdlog-dev nlohmann-json3-dev libtomlplusplus-dev libssl-dev zlib1g-dev
 )
 tests=(
   libgtest-dev libgmock-dev libbenchmark-dev
