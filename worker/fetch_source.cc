@@ -71,9 +71,10 @@ Result<std::unique_ptr<SourceFetcher>> SourceFetcher::Make(const std::map<std::s
 
 Result<std::unique_ptr<SourceHandle>> SourceFetcher::Fetch(const v1::SourceFile& source, const CancelToken& cancel) {
   if (source.has_in_place()) return OpenInPlace(source, cancel);
-  NSIC_ASSIGN_OR_RETURN(std::unique_ptr<BlobCache::Pin> pin, cache_->Get(source.content().sha256(), source.content().size(), cancel));
-  const std::string path = pin->path();
-  return std::make_unique<SourceHandle>(path, source.path(), std::move(pin), std::nullopt);
+  Result<std::unique_ptr<BlobCache::Pin>> pin = cache_->Get(source.content().sha256(), source.content().size(), cancel);
+  if (!pin.ok()) return pin.status().WithContext("fetching " + source.path());
+  const std::string path = (*pin)->path();
+  return std::make_unique<SourceHandle>(path, source.path(), *std::move(pin), std::nullopt);
 }
 
 // The path is checked, then opened by its resolved name. Whoever can write under the root could swap a folder for a link in between;

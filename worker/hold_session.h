@@ -58,8 +58,8 @@ class Session {
 
   std::mutex registering_;  // held during Register, so that threads which find the session gone together register once
   mutable std::mutex mutex_;
-  std::string id_;  // guarded by mutex_, as all below
-  std::chrono::milliseconds renew_every_{5000};
+  std::string id_;                               // guarded by mutex_, as all below
+  std::chrono::milliseconds renew_every_{1000};  // until the coordinator has said
   Status refused_;
   int64_t unreachable_since_us_ = -1;
   std::deque<int64_t> fenced_us_;  // when sessions of ours were ended by the coordinator

@@ -120,12 +120,17 @@ Status WorkLoop::Run() {
 
 void WorkLoop::Drain() {
   draining_.Cancel();
-  std::lock_guard<std::mutex> lock(mutex_);
-  for (const HeldPtr& held : held_) {
-    if (held->begun) continue;
-    held->given_back = true;
-    held->task.cancel()->Cancel();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (const HeldPtr& held : held_) {
+      if (held->begun) continue;
+      held->given_back = true;
+      held->task.cancel()->Cancel();
+    }
   }
+  // Nobody waits for the task that computes: what waits behind it is given back now.
+  waiting_.Close();
+  prepared_.Close();
 }
 
 void WorkLoop::Abandon() {
@@ -200,7 +205,9 @@ void WorkLoop::TakeTasks() {
     std::vector<HeldPtr> batch;  // held from now on, though the last of it may have to wait for a while
     for (v1::LeasedTask& task : *response->mutable_tasks()) batch.push_back(Hold(std::move(task)));
     if (!batch.empty()) spdlog::info("leased {} tasks", batch.size());
-    for (const HeldPtr& held : batch) waiting_.Push(held);
+    for (const HeldPtr& held : batch) {
+      if (!waiting_.Push(held)) ended_.Push(held);
+    }
     if (batch.empty() && response->drain()) draining_.WaitFor(session_->renew_every());
   }
   if (!session_->refused().ok()) {
@@ -208,6 +215,7 @@ void WorkLoop::TakeTasks() {
     Abandon();
   }
   waiting_.Close();
+  LeaveStage();
 }
 
 void WorkLoop::PrepareTasks() {
@@ -217,11 +225,13 @@ void WorkLoop::PrepareTasks() {
     if (held->failure.has_value()) {
       Begin(held);  // its end is known: a drain no longer gives it back
       ended_.Push(held);
-    } else {
-      prepared_.Push(held);
+    } else if (!prepared_.Push(held)) {
+      ended_.Push(held);
     }
   }
-  prepared_.Close();
+  // `waiting_` ends with a drain: what is ready but has not begun need not wait for the task that computes.
+  while (const std::optional<HeldPtr> next = prepared_.Pop()) ended_.Push(*next);
+  LeaveStage();
 }
 
 void WorkLoop::ComputeTasks() {
@@ -241,6 +251,7 @@ void WorkLoop::ComputeTasks() {
     }
   }
   computed_.Close();
+  LeaveStage();
 }
 
 void WorkLoop::FinishTasks() {
@@ -248,7 +259,11 @@ void WorkLoop::FinishTasks() {
     (*next)->failure = (*next)->task.Finish();
     ended_.Push(*next);
   }
-  ended_.Close();
+  LeaveStage();
+}
+
+void WorkLoop::LeaveStage() {
+  if (--stages_before_delivery_ == 0) ended_.Close();
 }
 
 void WorkLoop::DeliverTasks() {

@@ -94,6 +94,7 @@ class WorkLoop {
   void ComputeTasks();
   void FinishTasks();
   void DeliverTasks();
+  void LeaveStage();  // each stage but the last, at its end: all of them put tasks into `ended_`
 
   Result<v1::LeaseResponse> Lease(const std::string& request_id, int wait_ms, const RetryPolicy& policy, const CancelToken& cancel);
   HeldPtr Hold(v1::LeasedTask lease);
@@ -127,6 +128,7 @@ class WorkLoop {
   BoundedQueue<HeldPtr> prepared_{1};
   BoundedQueue<HeldPtr> computed_{1};
   BoundedQueue<HeldPtr> ended_{64};  // results are files by then: many can wait while the coordinator is away
+  std::atomic<int> stages_before_delivery_{4};
 
   std::mutex mutex_;
   std::condition_variable changed_;

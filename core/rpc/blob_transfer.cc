@@ -363,8 +363,7 @@ Status BlobTransfer::DownloadFile(const std::string& sha256, int64_t size, const
   NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<PartFile> part, PartFile::Open(path));
   Sha256 digest;
   NSIC_ASSIGN_OR_RETURN(const int64_t position, part->Resume(size, &digest));
-  const Status status = impl_->Download(sha256, size, part.get(), std::move(digest), position, cancel, progress);
-  if (!status.ok()) return status.WithContext("download to " + path);
+  NSIC_RETURN_IF_ERROR(impl_->Download(sha256, size, part.get(), std::move(digest), position, cancel, progress));
   return part->Publish();
 }
 
