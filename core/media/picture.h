@@ -39,19 +39,25 @@ struct PictureInfo {
   bool grey = false;  // one colour channel
 };
 
-// What the first bytes of a file say it is.
+// What the first bytes of a file say it is. A file that they say nothing of, but that is named like a picture ("x.jpg"), counts as one, so
+// that ProbePicture can say what is wrong with it instead of nobody. GIF, HEIC and other pictures that are not read are kPicture too, for
+// the same reason.
 enum class FileKind { kPicture, kVideo, kOther };
 Result<FileKind> SniffFile(const std::string& path);
 
-// Reads the header only. INVALID_ARGUMENT when the file is no picture (or an animation, or CMYK without a profile), RESOURCE_EXHAUSTED
-// when it claims more than `max_pixels`, DATA_LOSS for an empty or broken file. Messages name the file.
+// Reads the header only. INVALID_ARGUMENT when the file is no picture, or one that is refused: an animation, several pages, CMYK without a
+// profile, samples of other than 8 or 16 bits, a colour space other than grey, RGB and CMYK. RESOURCE_EXHAUSTED when it claims more than
+// `max_pixels`, DATA_LOSS for an empty or broken file. Messages name the file.
 Result<PictureInfo> ProbePicture(const std::string& path, int64_t max_pixels = 500'000'000);
 
-// The pixels of a picture file, oriented, as RGB; alpha is left to FinishPicture. Not thread-safe.
+// The pixels of a picture file, oriented, as RGB in the file's own colour space (CMYK: sRGB); alpha is left to FinishPicture.
+// Once open, any number of threads may read.
 class PictureReader {
  public:
-  // Decodes `window` of the picture (an empty rect: all of it), streaming, and keeps only that in memory at the file's own depth.
-  // DATA_LOSS when the file is truncated or damaged anywhere that was read; never a partly grey picture.
+  // Decodes `window` of the picture (an empty rect: all of it) and keeps only that in memory, at the file's own depth: turned pictures too.
+  // On the way baseline JPEG, PNG and TIFF take a few rows; progressive JPEG, interlaced PNG, WebP, BMP and AVIF are decoded whole by their
+  // libraries. DATA_LOSS when the file is truncated or damaged in or above the window; never a partly grey picture. RESOURCE_EXHAUSTED
+  // without memory for it.
   static Result<std::unique_ptr<PictureReader>> Open(const std::string& path, const Rect& window = {});
   virtual ~PictureReader() = default;
 
@@ -95,14 +101,19 @@ struct FinishOptions {
   int jpeg_quality = 95;        // 4:4:4
 };
 
-// The format that FinishPicture will write for a source: "keep" keeps it.
+// The format that FinishPicture will write for a source: "keep" keeps it. INVALID_ARGUMENT for a format that is not known.
 Result<PictureFormat> OutputFormat(PictureFormat source, const std::string& format);
 // The size that FinishPicture will write, from the source's size and the network's scale.
 Size OutputSize(Size source, int network_scale, const FinishOptions& options);
 
 // Makes the finished file: strength, resize, sharpen, then alpha (resized when the picture is), ICC profile, EXIF and XMP of the source
 // (orientation set to upright), grey back to grey, 16-bit stays 16-bit where the format can, and encodes to `output_path` (its name's
-// extension does not matter). The result is read back whole and its size compared before OK is returned. `source_path` is the original;
+// extension does not matter). The result is synced and read back whole and its size compared before OK is returned; on an error nothing is
+// left. The same input gives the same bytes, whatever the number of threads, and whether from a picture or from pieces. Lossless WebP stays
+// lossless; other WebP is written at quality 95. JPEG cannot hold transparency: an alpha channel that is opaque everywhere is left out, any
+// other is INVALID_ARGUMENT. EXIF is lost to and from TIFF (libvips does not carry it); ICC and XMP are not. It takes the memory of some
+// hundred rows, except that WebP, BMP and AVIF are encoded from whole pictures, and that a source turned by its orientation is decoded into
+// a temporary file (from 100 MB on) when its own pixels are needed: for strength below 1, or alpha. `source_path` is the original;
 // `network_output` covers the picture.
 Status FinishPicture(const std::string& source_path, const WorkingPicture& network_output, const FinishOptions& options,
                      const std::string& output_path);

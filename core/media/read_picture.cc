@@ -1,5 +1,6 @@
 #include <cstddef>
 #include <limits>
+#include <new>
 #include <utility>
 
 #include "core/media/open_picture.h"
@@ -127,6 +128,8 @@ Result<std::unique_ptr<PictureReader>> PictureReader::Open(const std::string& pa
     return std::unique_ptr<PictureReader>(std::move(reader));
   } catch (const vips::VError&) {
     return DamagedError(path);
+  } catch (const std::bad_alloc&) {
+    return ResourceExhaustedError("not enough memory for " + Text(wanted) + " of " + path + "; split the picture into smaller tasks");
   }
 }
 

@@ -19,14 +19,14 @@ struct ReportFile {
   std::string input;   // path of the source, as the file system spells it (may not be UTF-8)
   std::string output;  // path of the output; empty unless done
   FileState state = FileState::kDone;
-  std::string error;   // one sentence, when failed or skipped
+  std::string error;  // one sentence, when failed or skipped
   std::string model;
   Size input_size;
   Size output_size;
   int64_t input_bytes = 0;
   int64_t output_bytes = 0;
-  double seconds = 0;  // of work on it, summed over its tasks
-  std::string worker;  // names, comma-separated when several
+  double seconds = 0;       // of work on it, summed over its tasks
+  std::string worker;       // names, comma-separated when several
   std::string before_jpeg;  // thumbnails (JPEG bytes); empty unless done
   std::string after_jpeg;
 };
@@ -41,12 +41,17 @@ struct Report {
   std::vector<ReportFile> files;
 };
 
-// Writes index.html (self-contained; English and Traditional Chinese, switched on the page), report.json and report.csv into `folder`, each by rename.
-// The page: totals; a row a file with thumbnails before and after, model, time, worker, error; a slider that compares the full-size
-// files, which it finds by relative path (and says so when they have been moved).
+// Bytes in names and errors that are not UTF-8 are shown as U+FFFD in the page and in JSON; links and CSV have the bytes as they are.
+// One page holds up to 64 MB of thumbnails; the files after that are listed without.
+//
+// Writes index.html (self-contained; English and Traditional Chinese, switched on the page), report.json and report.csv into `folder`, each
+// by rename. The page: totals; a row a file with thumbnails before and after, model, time, worker, error; a slider that compares the
+// full-size files, which it finds by relative path (and says so when they have been moved).
 Status WriteReport(const Report& report, const std::string& folder);
 
-// The array "files" and the object of `submit --json`: see README.
+// The object of `submit --json`, on one line:
+// {"job_id","state","files":[{"input","output","state","error","model","width","height","seconds", "worker"}],"report"}. width and height
+// are the output's. What does not apply is "" or 0.
 std::string ReportToJson(const Report& report, const std::string& report_path);
 
 }  // namespace nsic

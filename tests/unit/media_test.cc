@@ -225,6 +225,42 @@ TEST_F(PictureTest, StrayBytesBeforeAMarkerAreNoDamage) {
   EXPECT_EQ((*reader)->memory_bytes(), 64 * 48 * 3);
 }
 
+// Whatever a file holds, there is an answer and no crash.
+TEST_F(PictureTest, MutatedFilesAreReadOrRefused) {
+  const VImage image = Noise(48, 36, 3, VIPS_FORMAT_UCHAR);
+  uint32_t state = 2024;
+  const auto random = [&state](size_t below) { return static_cast<size_t>((state = state * 1664525u + 1013904223u) >> 8) % below; };
+  int refused = 0, read = 0;
+  for (const Encoding& encoding : kEncodings) {
+    encoding.save(image, Path(encoding.name).c_str());
+    const std::string good = Slurp(Path(encoding.name));
+    for (int mutation = 0; mutation < 40; ++mutation) {
+      SCOPED_TRACE(encoding.name + (" mutation " + std::to_string(mutation)));
+      std::string bad = good;
+      // Half of the damage goes into the header, where it does the most.
+      const size_t reach = mutation % 2 == 0 ? std::min<size_t>(bad.size(), 200) : bad.size();
+      for (size_t i = 0; i <= random(6); ++i) bad[random(reach)] = static_cast<char>(random(256));
+      Spill(Path("bad"), bad);
+      const auto info = ProbePicture(Path("bad"), 4'000'000);
+      if (!info.ok()) {
+        EXPECT_THAT(info.status().message(), HasSubstr(Path("bad")));
+        ++refused;
+        continue;
+      }
+      const auto reader = PictureReader::Open(Path("bad"));
+      (reader.ok() ? read : refused)++;
+      if (!reader.ok()) {
+        EXPECT_THAT(reader.status().message(), HasSubstr(Path("bad")));
+      }
+      if (const auto thumbnail = MakeThumbnail(Path("bad"), 32); !thumbnail.ok()) {
+        EXPECT_THAT(thumbnail.status().message(), HasSubstr(Path("bad")));
+      }
+    }
+  }
+  EXPECT_GT(refused, 50);
+  EXPECT_GT(read, 50);
+}
+
 TEST_F(PictureTest, ProbesEveryKind) {
   const struct {
     const char* name;
