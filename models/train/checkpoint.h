@@ -1,0 +1,38 @@
+// Everything that training needs to go on, in one file that is written atomically.
+#ifndef NSIC_MODELS_TRAIN_CHECKPOINT_H_
+#define NSIC_MODELS_TRAIN_CHECKPOINT_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "core/base/status.h"
+#include "models/io/tensor_map.h"
+
+namespace nsic {
+
+using NamedTensors = std::map<std::string, at::Tensor>;
+
+// Copies to the host, contiguous, as `type` (fp32 or fp16).
+TensorMap ToHost(const NamedTensors& tensors, at::ScalarType type);
+
+struct Checkpoint {
+  std::string settings;    // JSON of what must not change between runs
+  int64_t step = 0;        // steps done
+  int64_t elapsed_us = 0;  // time that they took
+  NamedTensors weights;    // fp32, on the CPU; the four maps have the same names and shapes
+  NamedTensors averaged;   // exponential moving average of the weights
+  NamedTensors mean;       // Adam's moments
+  NamedTensors variance;
+};
+
+Status WriteCheckpoint(const std::string& path, const Checkpoint& checkpoint);
+
+// NOT_FOUND when there is none yet, DATA_LOSS when it is broken.
+Result<Checkpoint> ReadCheckpoint(const std::string& path);
+
+}  // namespace nsic
+
+#endif  // NSIC_MODELS_TRAIN_CHECKPOINT_H_

@@ -1,0 +1,112 @@
+// nsic-train: trains the light enhancer and measures model packs. Exit codes: 0 done, 1 failed or stopped, 2 usage.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/base/clock.h"
+#include "core/base/status.h"
+#include "models/train/corpus.h"
+#include "models/train/decode_picture.h"
+#include "models/train/evaluate.h"
+#include "models/train/fit.h"
+
+namespace nsic {
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+
+std::atomic<bool> stop_requested{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
+
+int ExitCode(const Status& status) {
+  if (status.ok()) return 0;
+  std::cerr << "nsic-train: " << status.message() << std::endl;
+  return kFailed;
+}
+
+void AddFit(CLI::App* app, FitOptions* fit) {
+  CLI::App* command = app->add_subcommand("fit", "Train the light enhancer to repair JPEG compression; resumes from --state");
+  command->add_option("--data", fit->data, "Folders of pictures, or files made by nsic-train corpus, to learn from")->required();
+  command->add_option("--val", fit->validation, "The same, to measure on; must hold none of the pictures of --data")->required();
+  command->add_option("--state", fit->state, "Folder of the checkpoint, the log (log.csv) and packed pictures")->required();
+  command->add_option("--out", fit->out, "Folder of the model pack, written at every validation")->required();
+  command->add_option("--name", fit->name, "Name of the model")->required();
+  command->add_option("--source", fit->source, "For the model's card: where the data is from, and under which licences")->required();
+  command->add_option("--licence", fit->licence, "Licence of the model, an SPDX identifier (default " + fit->licence + ")");
+  command->add_option("--steps", fit->steps, "Train so many steps (or give --minutes)");
+  command->add_option("--minutes", fit->minutes, "Train so many minutes, those of resumed runs included (or give --steps)");
+  command->add_option("--features", fit->parameters["features"], "Channels of the network (default 48)");
+  command->add_option("--layers", fit->parameters["layers"], "Hidden layers of the network (default 8)");
+  command->add_option("--batch", fit->batch, "Crops a step (default 8)");
+  command->add_option("--patch", fit->patch, "Side of a crop in pixels, a multiple of 16 (default 96)");
+  command->add_option("--learning-rate", fit->learning_rate, "Highest learning rate (default 0.001)");
+  command->add_option("--seed", fit->seed, "Seed of everything random (default 1)");
+  command->add_option("--device", fit->device, "cpu, or a CUDA device such as cuda:0 (default cpu)");
+  command->add_option("--threads", fit->threads, "CPU threads; with a CUDA device 1 is best (default: all cores)");
+  command->add_flag("--bf16", fit->bfloat16, "Run the convolutions in bf16: four times faster on processors that have it");
+  command->add_option("--validate-every", fit->validate_minutes, "Minutes between validations (default 5)");
+}
+
+void AddEvaluate(CLI::App* app, EvaluateOptions* evaluate) {
+  CLI::App* command = app->add_subcommand("eval", "Measure a model pack on real JPEG files (libjpeg, 4:2:0)");
+  command->add_option("--pack", evaluate->pack, "Folder of the model pack")->required();
+  command->add_option("--data", evaluate->data, "Folder of pictures")->required();
+  command->add_option("--quality", evaluate->qualities, "JPEG qualities, such as 10,20,30,40,90")
+      ->required()
+      ->delimiter(',')
+      ->check(CLI::Range(1, 100));
+  command->add_option("--device", evaluate->device, "auto, cpu, or a CUDA device such as cuda:0 (default auto)");
+  command->add_option("--threads", evaluate->threads, "CPU threads; 0, the default, means all cores")->check(CLI::Range(0, 1024));
+  command->add_flag("--update-card", evaluate->update_card, "Put the result into the pack's card");
+}
+
+Status PackCorpus(const std::vector<std::string>& folders, const std::string& out) {
+  std::vector<std::string> skipped;
+  const Status status = PackFolders(folders, out, &skipped);
+  for (const std::string& reason : skipped) std::cerr << "skipped: " << reason << std::endl;
+  return status;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Trains NSIC's light enhancer and measures model packs", "nsic-train");
+  app.require_subcommand(1);
+  FitOptions fit;
+  fit.threads = std::max(1u, std::thread::hardware_concurrency());
+  AddFit(&app, &fit);
+  EvaluateOptions evaluate;
+  AddEvaluate(&app, &evaluate);
+  std::string corpus_out;
+  std::vector<std::string> corpus_folders;
+  CLI::App* corpus = app.add_subcommand("corpus", "Pack folders of pictures into one file for machines without image libraries");
+  corpus->add_option("--out", corpus_out, "The file to write")->required();
+  corpus->add_option("FOLDER", corpus_folders, "Folders of pictures")->required();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsage;
+  }
+
+  const std::shared_ptr<void> decoding = StartDecoding();
+  const SystemClock clock;
+  if (app.got_subcommand("fit")) {
+    for (int signal : {SIGTERM, SIGINT}) std::signal(signal, [](int) { stop_requested = true; });
+    return ExitCode(Fit(fit, clock, stop_requested, std::cerr));
+  }
+  if (app.got_subcommand("corpus")) return ExitCode(PackCorpus(corpus_folders, corpus_out));
+  const Result<Evaluation> evaluation = Evaluate(evaluate, clock, std::cerr);
+  if (!evaluation.ok()) return ExitCode(evaluation.status());
+  std::cout << EvaluationTable(*evaluation);
+  return 0;
+}
+
+}  // namespace
+}  // namespace nsic
+
+int main(int argc, char** argv) { return nsic::Main(argc, argv); }

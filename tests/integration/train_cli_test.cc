@@ -1,0 +1,127 @@
+// The program nsic-train, from a folder of pictures to a measured pack.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
+#include <vips/vips8>
+
+#include "core/base/digest.h"
+#include "core/base/files.h"
+#include "models/io/model_pack.h"
+
+namespace nsic {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+struct Outcome {
+  int code = -1;
+  std::string out;  // standard output and standard error
+};
+
+Outcome Train(const std::string& arguments) {
+  Outcome outcome;
+  FILE* pipe = popen((std::string("'") + NSIC_BIN + "/nsic-train' " + arguments + " 2>&1").c_str(), "r");
+  if (pipe == nullptr) return outcome;
+  char buffer[4096];
+  for (size_t size; (size = fread(buffer, 1, sizeof buffer, pipe)) > 0;) outcome.out.append(buffer, size);
+  const int status = pclose(pipe);
+  outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return outcome;
+}
+
+class TrainProgram : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { ASSERT_EQ(VIPS_INIT("train_cli_test"), 0); }
+  static void TearDownTestSuite() { vips_shutdown(); }
+
+  TrainProgram() : folder_(std::filesystem::temp_directory_path() / ("nsic-train-" + RandomHex(8))) {
+    std::filesystem::create_directories(folder_ / "pictures");
+    for (int i = 0; i < 2; ++i) {
+      const int width = 81, height = 70 + i;
+      std::vector<uint8_t> rgb;
+      for (int y = 0; y < height; ++y) {
+        for (int x = 0; x < width; ++x) {
+          for (int c = 0; c < 3; ++c) {
+            rgb.push_back(
+                static_cast<uint8_t>(120 + 60 * std::sin(0.2 * (x + 7 * i)) * std::cos(0.15 * y) + (x / 9 + y / 12) % 2 * 40 + 10 * c));
+          }
+        }
+      }
+      vips::VImage::new_from_memory_copy(rgb.data(), rgb.size(), width, height, 3, VIPS_FORMAT_UCHAR)
+          .copy(vips::VImage::option()->set("interpretation", VIPS_INTERPRETATION_sRGB))
+          .pngsave((folder_ / "pictures" / ("p" + std::to_string(i) + ".png")).c_str());
+    }
+    EXPECT_TRUE(WriteFileAtomically(folder_ / "pictures" / "broken.png", "no picture").ok());
+  }
+  ~TrainProgram() override { std::filesystem::remove_all(folder_); }
+
+  std::string Fit() const {
+    const std::string f = folder_;
+    return "fit --data " + f + "/pictures --val " + f + "/pictures --state " + f + "/state --out " + f + "/pack --name tiny --source test" +
+           " --features 4 --layers 0 --batch 2 --patch 32 --threads 1 --learning-rate 0.01 --steps 3";
+  }
+
+  const std::filesystem::path folder_;
+};
+
+TEST_F(TrainProgram, FitsAFolderAndEvaluatesThePack) {
+  const Outcome fit = Train(Fit());
+  ASSERT_EQ(fit.code, 0) << fit.out;
+  EXPECT_THAT(fit.out, AllOf(HasSubstr("validation after step 3"), HasSubstr("skipped"), HasSubstr("broken.png")));
+
+  const std::string pack = folder_ / "pack";
+  const std::string before = PackIdentity(ReadModelPack(pack)->card);
+  const Outcome eval = Train("eval --pack " + pack + " --data " + (folder_ / "pictures").string() + " --quality 10,90 --update-card");
+  ASSERT_EQ(eval.code, 0) << eval.out;
+  EXPECT_THAT(eval.out, AllOf(HasSubstr("PSNR RGB"), HasSubstr("PSNR-B"), HasSubstr("SSIM"), HasSubstr("\n     10 |"),
+                              HasSubstr("\n     90 |"), HasSubstr("2 pictures"), HasSubstr("left out")));
+  const Result<ModelPack> updated = ReadModelPack(pack);
+  ASSERT_TRUE(updated.ok()) << updated.status();
+  EXPECT_THAT(updated->card.card_json, AllOf(HasSubstr("evaluation"), HasSubstr("training")));
+  EXPECT_EQ(PackIdentity(updated->card), before);
+}
+
+TEST_F(TrainProgram, TrainsFromAPackedCorpus) {
+  const std::string f = folder_;
+  const Outcome corpus = Train("corpus --out " + f + "/all.corpus " + f + "/pictures");
+  ASSERT_EQ(corpus.code, 0) << corpus.out;
+  const Outcome fit = Train("fit --data " + f + "/all.corpus --val " + f + "/all.corpus --state " + f + "/s --out " + f +
+                            "/pack --name tiny --source test --features 4 --layers 0 --batch 2 --patch 32 --threads 1 --steps 1");
+  EXPECT_EQ(fit.code, 0) << fit.out;
+}
+
+TEST_F(TrainProgram, SaysWhatIsWrong) {
+  const std::string f = folder_;
+  std::filesystem::create_directories(folder_ / "empty");
+  struct Row {
+    const char* name;
+    std::string arguments;
+    int code;
+    const char* message;
+  };
+  const std::vector<Row> rows = {
+      {"no command", "", 2, "subcommand"},
+      {"quality 0", "eval --pack x --data y --quality 0", 2, "--quality"},
+      {"no such pack", "eval --pack " + f + "/none --data " + f + "/pictures --quality 10", 1, "model.json"},
+      {"no pictures", "corpus --out " + f + "/c " + f + "/empty", 1, "no picture"},
+      {"a text file as a corpus",
+       "fit --data " + f + "/pictures/broken.png --val x --state " + f + "/s --out " + f + "/p --name a --source b --steps 1", 1,
+       "no packed corpus"},
+  };
+  for (const Row& row : rows) {
+    const Outcome outcome = Train(row.arguments);
+    EXPECT_EQ(outcome.code, row.code) << row.name << ": " << outcome.out;
+    EXPECT_THAT(outcome.out, HasSubstr(row.message)) << row.name;
+  }
+}
+
+}  // namespace
+}  // namespace nsic

@@ -1,0 +1,213 @@
+// Training, on small made-up pictures: it learns, resumes to the same weights, and packs what it learnt.
+#include "models/train/fit.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <cmath>
+#include <filesystem>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "core/base/digest.h"
+#include "core/base/files.h"
+#include "models/io/model_pack.h"
+#include "models/train/checkpoint.h"
+#include "models/train/corpus.h"
+
+namespace nsic {
+namespace {
+
+using testing::HasSubstr;
+
+std::string MakePicture(int width, int height, int phase) {
+  std::string rgb;
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      const double wave = std::sin(0.21 * (x + phase)) * std::cos(0.17 * (y - phase));
+      const int edge = ((x + phase) / 11 + y / 13) % 2 * 40;
+      for (int c = 0; c < 3; ++c) rgb.push_back(static_cast<char>(static_cast<uint8_t>(100 + 55 * wave + edge + 10 * c)));
+    }
+  }
+  return rgb;
+}
+
+// Asks for a stop at the n-th look at the clock, which Fit takes once a step.
+class StoppingClock : public Clock {
+ public:
+  StoppingClock(int looks, std::atomic<bool>* stop) : left_(looks), stop_(stop) {}
+  int64_t WallMs() const override { return 0; }
+  int64_t MonotonicUs() const override {
+    if (--left_ == 0) *stop_ = true;
+    return 0;
+  }
+
+ private:
+  mutable int left_;
+  std::atomic<bool>* stop_;
+};
+
+class FitTest : public testing::Test {
+ protected:
+  FitTest() : folder_(std::filesystem::temp_directory_path() / ("nsic-fit-" + RandomHex(8))) {
+    std::filesystem::create_directories(folder_);
+    for (const char* name : {"train", "val"}) {
+      auto writer = CorpusWriter::Create(folder_ / name);
+      EXPECT_TRUE(writer.ok());
+      for (int i = 0; i < 3; ++i) {
+        const int width = 71 + 4 * i, height = 66 + i;
+        EXPECT_TRUE((*writer)->Add("picture " + std::to_string(i), width, height, MakePicture(width, height, 5 * i)).ok());
+      }
+      EXPECT_TRUE((*writer)->Finish().ok());
+    }
+  }
+  ~FitTest() override { std::filesystem::remove_all(folder_); }
+
+  FitOptions Options(const std::string& state, int64_t steps) {
+    FitOptions options;
+    options.data = {folder_ / "train"};
+    options.validation = {folder_ / "val"};
+    options.state = folder_ / state;
+    options.out = folder_ / (state + "-pack");
+    options.name = "tiny";
+    options.source = "made up";
+    options.parameters = {{"features", 8}, {"layers", 1}};
+    options.steps = steps;
+    options.batch = 4;
+    options.patch = 48;
+    options.learning_rate = 0.02;
+    options.threads = 2;
+    return options;
+  }
+
+  Status Run(const FitOptions& options) {
+    const ManualClock clock;
+    const std::atomic<bool> stop{false};
+    return Fit(options, clock, stop, log_);
+  }
+
+  const std::filesystem::path folder_;
+  std::ostringstream log_;
+};
+
+TEST_F(FitTest, LearnsAndWritesThePack) {
+  const FitOptions options = Options("state", 120);
+  const Status status = Run(options);
+  ASSERT_TRUE(status.ok()) << status;
+  // The network begins as the identity, so any gain is learnt.
+  std::istringstream csv(*ReadFile(options.state + "/log.csv"));
+  std::string header, row;
+  std::getline(csv, header);
+  std::getline(csv, row);
+  EXPECT_EQ(header, "step,minutes,learning_rate,loss,jpeg_q10,restored_q10,jpeg_q40,restored_q40,jpeg_q90,restored_q90");
+  std::vector<double> values;
+  std::istringstream cells(row);
+  for (std::string cell; std::getline(cells, cell, ',');) values.push_back(std::stod(cell));
+  ASSERT_EQ(values.size(), 10u) << row;
+  EXPECT_EQ(values[0], 120);
+  EXPECT_GT(values[5], values[4] + 0.1) << row;
+  EXPECT_THAT(log_.str(), HasSubstr("validation after step 120"));
+
+  const Result<ModelPack> pack = ReadModelPack(options.out);
+  ASSERT_TRUE(pack.ok()) << pack.status();
+  EXPECT_EQ(pack->card.name, "tiny");
+  EXPECT_EQ(pack->card.architecture, "light");
+  EXPECT_EQ(pack->card.parameters, options.parameters);
+  EXPECT_EQ(pack->weights.at("convs.0.weight").dtype, DType::kFloat16);
+  EXPECT_THAT(pack->card.card_json, HasSubstr("made up"));
+}
+
+TEST_F(FitTest, AResumedRunEndsWithTheSameWeights) {
+  const FitOptions whole = Options("whole", 12);
+  ASSERT_TRUE(Run(whole).ok()) << log_.str();
+
+  const FitOptions broken = Options("broken", 12);
+  std::atomic<bool> stop{false};
+  const StoppingClock clock(6, &stop);
+  const Status stopped = Fit(broken, clock, stop, log_);
+  EXPECT_EQ(stopped.code(), StatusCode::kCancelled) << stopped;
+  const Result<Checkpoint> middle = ReadCheckpoint(broken.state + "/checkpoint.safetensors");
+  ASSERT_TRUE(middle.ok()) << middle.status();
+  EXPECT_GT(middle->step, 0);
+  EXPECT_LT(middle->step, 12);
+  ASSERT_TRUE(Run(broken).ok()) << log_.str();
+  EXPECT_THAT(log_.str(), HasSubstr("resumed after step"));
+
+  const Result<Checkpoint> a = ReadCheckpoint(whole.state + "/checkpoint.safetensors");
+  const Result<Checkpoint> b = ReadCheckpoint(broken.state + "/checkpoint.safetensors");
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_EQ(a->step, 12);
+  EXPECT_EQ(b->step, 12);
+  const auto expect_same = [](const char* what, const NamedTensors& x, const NamedTensors& y) {
+    ASSERT_EQ(x.size(), y.size()) << what;
+    for (const auto& [name, tensor] : x) EXPECT_TRUE(tensor.equal(y.at(name))) << what << " " << name;
+  };
+  expect_same("weights", a->weights, b->weights);
+  expect_same("averaged", a->averaged, b->averaged);
+  expect_same("mean", a->mean, b->mean);
+  expect_same("variance", a->variance, b->variance);
+}
+
+TEST_F(FitTest, RefusesACheckpointOfOtherSettings) {
+  FitOptions options = Options("state", 2);
+  ASSERT_TRUE(Run(options).ok()) << log_.str();
+  options.seed = 2;
+  const Status status = Run(options);
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
+  EXPECT_THAT(status.message(), HasSubstr("other settings"));
+}
+
+TEST_F(FitTest, RefusesOptionsThatMakeNoSense) {
+  struct Row {
+    const char* name;
+    void (*change)(FitOptions&);
+    const char* message;
+  };
+  const std::vector<Row> rows = {
+      {"neither steps nor minutes", [](FitOptions& o) { o.steps = 0; }, "either steps or minutes"},
+      {"both", [](FitOptions& o) { o.minutes = 1; }, "either steps or minutes"},
+      {"crop of 40", [](FitOptions& o) { o.patch = 40; }, "multiple of 16"},
+      {"no thread", [](FitOptions& o) { o.threads = 0; }, "at least one thread"},
+      {"more threads than crops", [](FitOptions& o) { o.threads = 5; }, "one crop a thread"},
+      {"rate of zero", [](FitOptions& o) { o.learning_rate = 0; }, "learning rate"},
+      {"unknown parameter", [](FitOptions& o) { o.parameters["depth"] = 1; }, "no others"},
+      {"crops larger than the pictures", [](FitOptions& o) { o.patch = 96; }, "no picture of at least 96 pixels"},
+      {"no such device", [](FitOptions& o) { o.device = "abacus"; }, "abacus"},
+      {"no such data", [](FitOptions& o) { o.data = {"nowhere"}; }, "nowhere"},
+  };
+  for (const Row& row : rows) {
+    FitOptions options = Options(row.name, 2);
+    row.change(options);
+    const Status status = Run(options);
+    EXPECT_FALSE(status.ok()) << row.name;
+    EXPECT_THAT(status.message(), HasSubstr(row.message)) << row.name;
+  }
+}
+
+TEST_F(FitTest, RefusesDamagedCorpora) {
+  const std::string good = *ReadFile(folder_ / "train");
+  struct Row {
+    const char* name;
+    std::string bytes;
+    StatusCode code;
+  };
+  std::string huge = good;
+  for (size_t i = 0; i < 8; ++i) huge[huge.size() - 18 + i] = '\xff';
+  const std::vector<Row> rows = {
+      {"empty", "", StatusCode::kInvalidArgument},
+      {"another file", std::string(100, 'x'), StatusCode::kInvalidArgument},
+      {"truncated", good.substr(0, good.size() - 5), StatusCode::kDataLoss},
+      {"only the ends", good.substr(0, 10) + good.substr(good.size() - 18), StatusCode::kDataLoss},
+      {"manifest of a huge length", huge, StatusCode::kDataLoss},
+  };
+  for (const Row& row : rows) {
+    const std::string path = folder_ / "damaged";
+    ASSERT_TRUE(WriteFileAtomically(path, row.bytes).ok());
+    EXPECT_EQ(Corpus::Open(path).status().code(), row.code) << row.name;
+  }
+}
+
+}  // namespace
+}  // namespace nsic

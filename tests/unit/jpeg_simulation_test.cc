@@ -1,0 +1,140 @@
+// SimulateJpeg against libjpeg itself, over qualities, chroma samplings and odd sizes.
+#include "models/train/jpeg_simulation.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+// jpeglib.h needs size_t and FILE declared before it.
+#include <jpeglib.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+namespace nsic {
+namespace {
+
+using at::Tensor;
+
+// A picture with smooth shading, an edge, fine texture and saturated colour, as h x w x 3 bytes.
+std::vector<uint8_t> MakePicture(int width, int height) {
+  std::vector<uint8_t> rgb;
+  uint32_t noise = 12345;
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      noise = noise * 1664525u + 1013904223u;
+      const int texture = static_cast<int>(noise >> 27) - 16;
+      const int edge = (x + 2 * y) % 37 < 12 ? 60 : 0;
+      rgb.push_back(static_cast<uint8_t>(std::clamp(3 * x % 256 + texture, 0, 255)));
+      rgb.push_back(static_cast<uint8_t>(std::clamp(2 * y % 256 + edge, 0, 255)));
+      rgb.push_back(static_cast<uint8_t>(std::clamp(200 - x + edge + texture, 0, 255)));
+    }
+  }
+  return rgb;
+}
+
+struct DecodedJpeg {
+  std::vector<uint8_t> rgb;
+  std::vector<int> luminance;  // the quantisation tables of the file, in row order
+  std::vector<int> chrominance;
+};
+
+DecodedJpeg ThroughLibjpeg(const std::vector<uint8_t>& rgb, int width, int height, int quality, ChromaSampling sampling) {
+  jpeg_compress_struct encoder;
+  jpeg_error_mgr errors;
+  encoder.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&encoder);
+  unsigned char* buffer = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&encoder, &buffer, &size);
+  encoder.image_width = static_cast<JDIMENSION>(width);
+  encoder.image_height = static_cast<JDIMENSION>(height);
+  encoder.input_components = 3;
+  encoder.in_color_space = JCS_RGB;
+  jpeg_set_defaults(&encoder);
+  jpeg_set_quality(&encoder, quality, TRUE);
+  const int factor = sampling == ChromaSampling::k420 ? 2 : 1;
+  encoder.comp_info[0].h_samp_factor = encoder.comp_info[0].v_samp_factor = factor;
+  jpeg_start_compress(&encoder, TRUE);
+  while (encoder.next_scanline < encoder.image_height) {
+    JSAMPROW row = const_cast<JSAMPROW>(rgb.data() + static_cast<size_t>(encoder.next_scanline) * static_cast<size_t>(width) * 3);
+    jpeg_write_scanlines(&encoder, &row, 1);
+  }
+  jpeg_finish_compress(&encoder);
+
+  DecodedJpeg decoded;
+  for (int i = 0; i < 64; ++i) {
+    decoded.luminance.push_back(encoder.quant_tbl_ptrs[0]->quantval[i]);
+    decoded.chrominance.push_back(encoder.quant_tbl_ptrs[1]->quantval[i]);
+  }
+  jpeg_destroy_compress(&encoder);
+
+  jpeg_decompress_struct decoder;
+  decoder.err = jpeg_std_error(&errors);
+  jpeg_create_decompress(&decoder);
+  jpeg_mem_src(&decoder, buffer, size);
+  jpeg_read_header(&decoder, TRUE);
+  jpeg_start_decompress(&decoder);
+  decoded.rgb.resize(rgb.size());
+  while (decoder.output_scanline < decoder.output_height) {
+    JSAMPROW row = decoded.rgb.data() + static_cast<size_t>(decoder.output_scanline) * static_cast<size_t>(width) * 3;
+    jpeg_read_scanlines(&decoder, &row, 1);
+  }
+  jpeg_finish_decompress(&decoder);
+  jpeg_destroy_decompress(&decoder);
+  std::free(buffer);
+  return decoded;
+}
+
+Tensor ToPlanes(const std::vector<uint8_t>& rgb, int width, int height) {
+  return torch::from_blob(const_cast<uint8_t*>(rgb.data()), {1, height, width, 3}, at::kByte)
+      .permute({0, 3, 1, 2})
+      .to(at::kFloat)
+      .contiguous();
+}
+
+std::string Row(int width, int height, int quality, ChromaSampling sampling) {
+  return std::to_string(width) + "x" + std::to_string(height) + " quality " + std::to_string(quality) +
+         (sampling == ChromaSampling::k420 ? " 4:2:0" : " 4:4:4");
+}
+
+TEST(SimulateJpeg, EqualsLibjpegToWithinRounding) {
+  const std::vector<std::pair<int, int>> sizes = {{96, 64}, {97, 63}, {33, 50}, {17, 16}, {16, 17}, {8, 8}, {5, 5}, {4, 7}, {3, 2}, {1, 1}};
+  for (const auto& [width, height] : sizes) {
+    const std::vector<uint8_t> rgb = MakePicture(width, height);
+    for (int quality : {1, 5, 10, 20, 30, 40, 49, 50, 51, 60, 75, 85, 90, 95, 100}) {
+      for (ChromaSampling sampling : {ChromaSampling::k444, ChromaSampling::k420}) {
+        SCOPED_TRACE(Row(width, height, quality, sampling));
+        const DecodedJpeg real = ThroughLibjpeg(rgb, width, height, quality, sampling);
+        const Tensor simulated = SimulateJpeg(ToPlanes(rgb, width, height), torch::full({1}, quality, at::kLong), sampling);
+        const Tensor difference = (simulated - ToPlanes(real.rgb, width, height)).abs();
+        EXPECT_EQ(difference.max().item<double>(), 0);
+      }
+    }
+  }
+}
+
+TEST(SimulateJpeg, UsesLibjpegsTables) {
+  const std::vector<uint8_t> rgb = MakePicture(8, 8);
+  for (int quality = 1; quality <= 100; ++quality) {
+    const DecodedJpeg real = ThroughLibjpeg(rgb, 8, 8, quality, ChromaSampling::k444);
+    const auto luminance = LuminanceTable(quality), chrominance = ChrominanceTable(quality);
+    EXPECT_EQ(std::vector<int>(luminance.begin(), luminance.end()), real.luminance) << "quality " << quality;
+    EXPECT_EQ(std::vector<int>(chrominance.begin(), chrominance.end()), real.chrominance) << "quality " << quality;
+  }
+}
+
+TEST(SimulateJpeg, TreatsEachPictureOfABatchByItself) {
+  const Tensor one = ToPlanes(MakePicture(32, 32), 32, 32);
+  const Tensor two = one.flip(3).contiguous();
+  for (ChromaSampling sampling : {ChromaSampling::k444, ChromaSampling::k420}) {
+    const Tensor quality = torch::tensor({10, 85}, at::kLong);
+    const Tensor both = SimulateJpeg(at::cat({one, two}), quality, sampling);
+    EXPECT_TRUE(both.narrow(0, 0, 1).equal(SimulateJpeg(one, quality.narrow(0, 0, 1), sampling))) << Row(32, 32, 10, sampling);
+    EXPECT_TRUE(both.narrow(0, 1, 1).equal(SimulateJpeg(two, quality.narrow(0, 1, 1), sampling))) << Row(32, 32, 85, sampling);
+  }
+}
+
+}  // namespace
+}  // namespace nsic
