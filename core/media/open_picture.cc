@@ -64,6 +64,17 @@ VImage Load(const std::string& path, const SniffedPicture& sniffed, PixelAccess 
   }
 }
 
+// libvips loads its readers of AVIF and BMP as modules, which a system may lack.
+Status CheckLoader(const std::string& path, PictureFormat format) {
+  const bool avif = format == PictureFormat::kAvif;
+  if (!avif && format != PictureFormat::kBmp) return OkStatus();
+  if (vips_type_find("VipsOperation", avif ? "heifload_source" : "magickload_buffer") != 0) return OkStatus();
+  return FailedPreconditionError(
+      path +
+      (avif ? " is an AVIF picture, and the libvips here is without libheif" : " is a BMP, and the libvips here is without ImageMagick") +
+      "; install that module, or convert the picture to PNG");
+}
+
 int IntField(const VImage& image, const char* name, int absent) { return image.get_typeof(name) == 0 ? absent : image.get_int(name); }
 
 Status TooLarge(const std::string& path, Size size, int64_t max_pixels) {
@@ -140,6 +151,7 @@ Result<OpenedPicture> OpenPicture(const std::string& path, PixelAccess access, i
   picture.info.format = sniffed.format;
   picture.lossless_webp = sniffed.lossless_webp;
   if (sniffed.bmp_size && sniffed.bmp_size->area() > max_pixels) return TooLarge(path, *sniffed.bmp_size, max_pixels);
+  NSIC_RETURN_IF_ERROR(CheckLoader(path, sniffed.format));
   vips_error_clear();
   try {
     picture.image = Load(path, sniffed, access, shrink);
