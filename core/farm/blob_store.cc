@@ -120,8 +120,8 @@ class BlobStore::Reserved {
 BlobStore::BlobStore(Options options, BlobIndex* index) : options_(std::move(options)), index_(index) {}
 BlobStore::~BlobStore() = default;
 
-std::string BlobStore::BlobFolder(const std::string& sha256) const { return options_.folder + "/blobs/" + sha256.substr(0, 2); }
-std::string BlobStore::BlobPath(const std::string& sha256) const { return BlobFolder(sha256) + "/" + sha256; }
+std::string BlobStore::BlobFolder() const { return options_.folder + "/blobs"; }
+std::string BlobStore::BlobPath(const std::string& sha256) const { return BlobFolder() + "/" + sha256; }
 std::string BlobStore::UploadPath(const std::string& sha256) const { return options_.folder + "/uploads/" + sha256; }
 
 void BlobStore::AtStep(std::string_view step) const {
@@ -136,13 +136,7 @@ Result<std::unique_ptr<BlobStore>> BlobStore::Open(Options options, BlobIndex* i
 
 Status BlobStore::Recover() {
   NSIC_RETURN_IF_ERROR(MakeFolders(options_.folder + "/uploads"));
-  NSIC_RETURN_IF_ERROR(MakeFolders(options_.folder + "/blobs"));
-  // All 256 shards now, so that publishing need not sync a new folder's parent.
-  static constexpr char kDigits[] = "0123456789abcdef";
-  for (int i = 0; i < 256; ++i) {
-    NSIC_RETURN_IF_ERROR(MakeFolders(options_.folder + "/blobs/" + kDigits[i / 16] + kDigits[i % 16]));
-  }
-  NSIC_RETURN_IF_ERROR(SyncFolder(options_.folder + "/blobs"));
+  NSIC_RETURN_IF_ERROR(MakeFolders(BlobFolder()));
   NSIC_RETURN_IF_ERROR(SyncFolder(options_.folder));
 
   std::set<std::string> known;
@@ -153,12 +147,12 @@ Status BlobStore::Recover() {
     stored_bytes_ += blob.size;
   }
   std::error_code error;
-  for (std::filesystem::recursive_directory_iterator it(options_.folder + "/blobs", error), end; !error && it != end; it.increment(error)) {
+  for (std::filesystem::directory_iterator it(BlobFolder(), error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
     if (!IsSha256Hex(name) || known.count(name) != 0) continue;
     NSIC_RETURN_IF_ERROR(AdoptOrDelete(it->path().string(), name));
   }
-  if (error) return ErrnoError(error.value(), "cannot list " + options_.folder + "/blobs");
+  if (error) return ErrnoError(error.value(), "cannot list " + BlobFolder());
   for (std::filesystem::directory_iterator it(options_.folder + "/uploads", error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
     std::error_code ignored;  // an entry that vanishes needs no bytes
@@ -347,7 +341,7 @@ Status BlobStore::Publish(Transfer& transfer) {
   const Reserved reserved(this, sha256);
   if (::rename(upload_path.c_str(), path.c_str()) != 0) return drop(ErrnoError(errno, "cannot rename to " + path));
   AtStep("renamed");
-  NSIC_RETURN_IF_ERROR(SyncFolder(BlobFolder(sha256)));
+  NSIC_RETURN_IF_ERROR(SyncFolder(BlobFolder()));
   AtStep("folder synced");
   if (Status status = index_->Add({sha256, transfer.size, transfer.digest.TakeChunks()}); !status.ok()) {
     ::unlink(path.c_str());

@@ -1,7 +1,7 @@
 // Blobs on disk: files named by the SHA-256 of their bytes, received in pieces, published whole or not at all.
 //
-// FOLDER/blobs/ab/abcd...   published: synced, verified, never changed
-// FOLDER/uploads/abcd...    what has arrived of an unfinished upload
+// FOLDER/blobs/abcd...     published: synced, verified, never changed
+// FOLDER/uploads/abcd...   what has arrived of an unfinished upload
 //
 // A blob exists when the index says so. Order of publishing: write, hash, fsync, rename, fsync the folder, then the index; of
 // removing: the index, then the file. So a crash leaves at most a file that the index does not know, which Open() takes up (a blob
@@ -113,8 +113,8 @@ class BlobStore {
   BlobStore(Options options, BlobIndex* index);
   Status Recover();
   Status AdoptOrDelete(const std::string& path, const std::string& sha256);
+  std::string BlobFolder() const;
   std::string BlobPath(const std::string& sha256) const;
-  std::string BlobFolder(const std::string& sha256) const;
   std::string UploadPath(const std::string& sha256) const;
   void AtStep(std::string_view step) const;
   // How much too little room there is for this blob; 0: there is enough. mutex_ must be held.

@@ -1,0 +1,5 @@
+find_package(SQLiteCpp REQUIRED)
+nsic_test(task_state_test SOURCES unit/task_state_test.cc LIBS nsic_farm)
+nsic_test(blob_store_test SOURCES unit/blob_store_test.cc LIBS nsic_farm)
+nsic_test(coordinator_db_test SOURCES unit/coordinator_db_test.cc LIBS nsic_coordinator nsic_model_io SQLiteCpp)
+nsic_test(coordinator_logic_test SOURCES unit/coordinator_logic_test.cc LIBS nsic_coordinator nsic_model_io TIMEOUT 300)
