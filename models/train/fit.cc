@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <future>
@@ -249,8 +250,9 @@ Result<Data> OpenAll(const std::vector<std::string>& paths, const std::string& c
                             {"corpus_sha256", corpus->digest()}});
     data.corpora.push_back(std::move(corpus));
   }
-  if (data.pictures.empty())
+  if (data.pictures.empty()) {
     return InvalidArgumentError("there is no picture of at least " + std::to_string(smallest) + " pixels a side in the data");
+  }
   return data;
 }
 
@@ -264,6 +266,16 @@ Status CheckOptions(const FitOptions& options) {
   if (!(options.validate_minutes > 0)) return InvalidArgumentError("the time between validations must be positive");
   if (options.data.empty() || options.validation.empty()) return InvalidArgumentError("training needs data and validation data");
   return OkStatus();
+}
+
+// The header and the rows of steps up to `step`: a run that was killed may have logged more than its checkpoint holds.
+std::string RowsUntil(const std::string& log, int64_t step) {
+  std::istringstream in(log);
+  std::string line, kept;
+  for (bool header = true; std::getline(in, line); header = false) {
+    if (header || std::atoll(line.c_str()) <= step) kept += line + "\n";
+  }
+  return kept;
 }
 
 // One training run; the members are what its steps share.
@@ -413,7 +425,7 @@ class Trainer {
     elapsed_us_ = checkpoint->elapsed_us;
     Result<std::string> log = ReadFile(LogPath());
     if (log.ok()) {
-      log_ = *log;
+      log_ = RowsUntil(*log, step_);
     } else if (log.status().code() != StatusCode::kNotFound) {
       return log.status();
     }

@@ -42,6 +42,7 @@ struct FitOptions {
 // validation the pack is written with the averaged weights so far, and the checkpoint, atomically. When `stop` becomes true the
 // checkpoint is written and the answer is CANCELLED: the same call goes on from there. With `steps`, the result depends on the options, the
 // data and the number of threads only: a run that was stopped and resumed ends with the same weights, bit for bit.
+// Sets LibTorch's own thread count to one.
 // INVALID_ARGUMENT for options that make no sense; FAILED_PRECONDITION when the checkpoint belongs to other options.
 Status Fit(const FitOptions& options, const Clock& clock, const std::atomic<bool>& stop, std::ostream& progress);
 

@@ -1,13 +1,17 @@
 // The program nsic-train, from a folder of pictures to a measured pack.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <vector>
 #include <vips/vips8>
 
@@ -22,20 +26,51 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 struct Outcome {
-  int code = -1;
+  int code = -1;    // -1: ended by a signal
   std::string out;  // standard output and standard error
 };
 
-Outcome Train(const std::string& arguments) {
-  Outcome outcome;
-  FILE* pipe = popen((std::string("'") + NSIC_BIN + "/nsic-train' " + arguments + " 2>&1").c_str(), "r");
-  if (pipe == nullptr) return outcome;
-  char buffer[4096];
-  for (size_t size; (size = fread(buffer, 1, sizeof buffer, pipe)) > 0;) outcome.out.append(buffer, size);
-  const int status = pclose(pipe);
-  outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return outcome;
-}
+// A running nsic-train.
+class Process {
+ public:
+  explicit Process(std::vector<std::string> arguments) {
+    int ends[2];
+    EXPECT_EQ(pipe(ends), 0);
+    pid_ = fork();
+    if (pid_ == 0) {
+      dup2(ends[1], STDOUT_FILENO);
+      dup2(ends[1], STDERR_FILENO);
+      close(ends[0]);
+      close(ends[1]);
+      arguments.insert(arguments.begin(), std::string(NSIC_BIN) + "/nsic-train");
+      std::vector<char*> raw;
+      for (std::string& argument : arguments) raw.push_back(argument.data());
+      raw.push_back(nullptr);
+      execv(raw[0], raw.data());
+      _exit(127);
+    }
+    close(ends[1]);
+    output_ = UniqueFd(ends[0]);
+  }
+
+  void Terminate() const { kill(pid_, SIGTERM); }
+
+  Outcome Wait() {
+    Outcome outcome;
+    char buffer[4096];
+    for (ssize_t size; (size = read(output_.get(), buffer, sizeof buffer)) > 0;) outcome.out.append(buffer, static_cast<size_t>(size));
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    if (WIFEXITED(status)) outcome.code = WEXITSTATUS(status);
+    return outcome;
+  }
+
+ private:
+  pid_t pid_;
+  UniqueFd output_;
+};
+
+Outcome Train(std::vector<std::string> arguments) { return Process(std::move(arguments)).Wait(); }
 
 class TrainProgram : public testing::Test {
  protected:
@@ -55,31 +90,56 @@ class TrainProgram : public testing::Test {
           }
         }
       }
-      vips::VImage::new_from_memory_copy(rgb.data(), rgb.size(), width, height, 3, VIPS_FORMAT_UCHAR)
-          .copy(vips::VImage::option()->set("interpretation", VIPS_INTERPRETATION_sRGB))
+      const vips::VImage image(vips_image_new_from_memory_copy(rgb.data(), rgb.size(), width, height, 3, VIPS_FORMAT_UCHAR));
+      image.copy(vips::VImage::option()->set("interpretation", VIPS_INTERPRETATION_sRGB))
           .pngsave((folder_ / "pictures" / ("p" + std::to_string(i) + ".png")).c_str());
     }
     EXPECT_TRUE(WriteFileAtomically(folder_ / "pictures" / "broken.png", "no picture").ok());
   }
   ~TrainProgram() override { std::filesystem::remove_all(folder_); }
 
-  std::string Fit() const {
+  std::vector<std::string> Fit(const std::string& steps) const {
     const std::string f = folder_;
-    return "fit --data " + f + "/pictures --val " + f + "/pictures --state " + f + "/state --out " + f + "/pack --name tiny --source test" +
-           " --features 4 --layers 0 --batch 2 --patch 32 --threads 1 --learning-rate 0.01 --steps 3";
+    return {"fit",
+            "--data",
+            f + "/pictures",
+            "--val",
+            f + "/pictures",
+            "--state",
+            f + "/state",
+            "--out",
+            f + "/pack",
+            "--name",
+            "tiny",
+            "--source",
+            "test",
+            "--features",
+            "4",
+            "--layers",
+            "0",
+            "--batch",
+            "2",
+            "--patch",
+            "32",
+            "--threads",
+            "1",
+            "--learning-rate",
+            "0.01",
+            "--steps",
+            steps};
   }
 
   const std::filesystem::path folder_;
 };
 
 TEST_F(TrainProgram, FitsAFolderAndEvaluatesThePack) {
-  const Outcome fit = Train(Fit());
+  const Outcome fit = Train(Fit("3"));
   ASSERT_EQ(fit.code, 0) << fit.out;
   EXPECT_THAT(fit.out, AllOf(HasSubstr("validation after step 3"), HasSubstr("skipped"), HasSubstr("broken.png")));
 
   const std::string pack = folder_ / "pack";
   const std::string before = PackIdentity(ReadModelPack(pack)->card);
-  const Outcome eval = Train("eval --pack " + pack + " --data " + (folder_ / "pictures").string() + " --quality 10,90 --update-card");
+  const Outcome eval = Train({"eval", "--pack", pack, "--data", folder_ / "pictures", "--quality", "10,90", "--update-card"});
   ASSERT_EQ(eval.code, 0) << eval.out;
   EXPECT_THAT(eval.out, AllOf(HasSubstr("PSNR RGB"), HasSubstr("PSNR-B"), HasSubstr("SSIM"), HasSubstr("\n     10 |"),
                               HasSubstr("\n     90 |"), HasSubstr("2 pictures"), HasSubstr("left out")));
@@ -91,11 +151,32 @@ TEST_F(TrainProgram, FitsAFolderAndEvaluatesThePack) {
 
 TEST_F(TrainProgram, TrainsFromAPackedCorpus) {
   const std::string f = folder_;
-  const Outcome corpus = Train("corpus --out " + f + "/all.corpus " + f + "/pictures");
+  const Outcome corpus = Train({"corpus", "--out", f + "/all.corpus", f + "/pictures"});
   ASSERT_EQ(corpus.code, 0) << corpus.out;
-  const Outcome fit = Train("fit --data " + f + "/all.corpus --val " + f + "/all.corpus --state " + f + "/s --out " + f +
-                            "/pack --name tiny --source test --features 4 --layers 0 --batch 2 --patch 32 --threads 1 --steps 1");
+  std::vector<std::string> arguments = Fit("1");
+  std::replace(arguments.begin(), arguments.end(), f + "/pictures", f + "/all.corpus");
+  const Outcome fit = Train(arguments);
   EXPECT_EQ(fit.code, 0) << fit.out;
+}
+
+TEST_F(TrainProgram, StopsOnSigtermAndGoesOn) {
+  Process process(Fit("1000000"));
+  // The pictures are packed after the signal handlers stand.
+  const auto packed = [this] {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_ / "state", error)) {
+      if (entry.path().extension() == ".corpus") return true;
+    }
+    return false;
+  };
+  while (!packed()) std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the test's time limit is the limit
+  process.Terminate();
+  const Outcome stopped = process.Wait();
+  EXPECT_EQ(stopped.code, 1) << stopped.out;
+  EXPECT_THAT(stopped.out, HasSubstr("run the same command to go on"));
+  const Outcome resumed = Train(Fit("1"));  // as many as are done, or one: it validates, packs and ends
+  EXPECT_EQ(resumed.code, 0) << resumed.out;
+  EXPECT_THAT(resumed.out, HasSubstr("resumed after step"));
 }
 
 TEST_F(TrainProgram, SaysWhatIsWrong) {
@@ -103,17 +184,19 @@ TEST_F(TrainProgram, SaysWhatIsWrong) {
   std::filesystem::create_directories(folder_ / "empty");
   struct Row {
     const char* name;
-    std::string arguments;
+    std::vector<std::string> arguments;
     int code;
     const char* message;
   };
   const std::vector<Row> rows = {
-      {"no command", "", 2, "subcommand"},
-      {"quality 0", "eval --pack x --data y --quality 0", 2, "--quality"},
-      {"no such pack", "eval --pack " + f + "/none --data " + f + "/pictures --quality 10", 1, "model.json"},
-      {"no pictures", "corpus --out " + f + "/c " + f + "/empty", 1, "no picture"},
+      {"no command", {}, 2, "subcommand"},
+      {"quality 0", {"eval", "--pack", "x", "--data", "y", "--quality", "0"}, 2, "--quality"},
+      {"no such pack", {"eval", "--pack", f + "/none", "--data", f + "/pictures", "--quality", "10"}, 1, "model.json"},
+      {"no pictures", {"corpus", "--out", f + "/c", f + "/empty"}, 1, "no picture"},
       {"a text file as a corpus",
-       "fit --data " + f + "/pictures/broken.png --val x --state " + f + "/s --out " + f + "/p --name a --source b --steps 1", 1,
+       {"fit", "--data", f + "/pictures/broken.png", "--val", "x", "--state", f + "/s", "--out", f + "/p", "--name", "a", "--source", "b",
+        "--steps", "1"},
+       1,
        "no packed corpus"},
   };
   for (const Row& row : rows) {

@@ -99,7 +99,7 @@ std::string Row(int width, int height, int quality, ChromaSampling sampling) {
          (sampling == ChromaSampling::k420 ? " 4:2:0" : " 4:4:4");
 }
 
-TEST(SimulateJpeg, EqualsLibjpegToWithinRounding) {
+TEST(SimulateJpeg, EqualsLibjpegBitForBit) {
   const std::vector<std::pair<int, int>> sizes = {{96, 64}, {97, 63}, {33, 50}, {17, 16}, {16, 17}, {8, 8}, {5, 5}, {4, 7}, {3, 2}, {1, 1}};
   for (const auto& [width, height] : sizes) {
     const std::vector<uint8_t> rgb = MakePicture(width, height);
