@@ -20,7 +20,7 @@ namespace {
 
 constexpr int kMaxEnds = 5;
 constexpr int64_t kEndsWindowUs = 60'000'000;
-constexpr int64_t kFirstRestartDelayUs = 200'000;  // doubled with each end in the window
+constexpr int64_t kRestartDelayUs = 200'000;  // from the second end in the window on, doubled with each
 constexpr auto kSuperviseEvery = std::chrono::milliseconds(50);
 constexpr int64_t kStartLimitUs = 60'000'000;
 constexpr auto kWorkerPatience = std::chrono::milliseconds(1'000);
@@ -154,7 +154,7 @@ Status LocalFarm::KeepRunning(Program* program) {
       return UnavailableError(program->name + " " + *end + ", the " + std::to_string(ends.size()) + "th end within a minute; its log " +
                               program->log_path + " ends with: " + LastLines(program->log_path, kLogLines));
     }
-    program->start_at_us = now + (kFirstRestartDelayUs << (ends.size() - 1));
+    program->start_at_us = ends.size() == 1 ? now : now + (kRestartDelayUs << (ends.size() - 2));
     program->child.reset();
   }
   if (now < program->start_at_us) return OkStatus();
