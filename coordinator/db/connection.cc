@@ -18,7 +18,7 @@ Connection::Connection(const std::string& path, Mode mode)
     database_.exec("PRAGMA foreign_keys = ON");
     if (database_.execAndGet("PRAGMA foreign_keys").getInt() != 1) throw SQLite::Exception("this SQLite cannot enforce foreign keys");
   }
-  database_.exec("PRAGMA cache_size = -16384");  // KiB
+  database_.exec("PRAGMA cache_size = -65536");  // KiB
 }
 
 bool Connection::InTransaction() const { return sqlite3_get_autocommit(const_cast<SQLite::Database&>(database_).getHandle()) == 0; }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <limits>
 #include <map>
 #include <set>
@@ -159,15 +160,24 @@ TEST_F(SubmitTest, AHundredThousandFiles) {
     *manifest.add_files() = file;
   }
   const v1::SubmitRequest request = Request(1, manifest);
+  const auto start = std::chrono::steady_clock::now();
+  const auto say = [&](const char* what) {
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    std::printf("100,000 files: %s after %.1f s\n", what, seconds.count());
+  };
   const Result<v1::Job> job = AcceptSubmit(farm_, request);
   ASSERT_TRUE(job.ok()) << job.status();
+  say("accepted");
   EXPECT_EQ(job->tasks_waiting(), 50'000);
   EXPECT_EQ(job->tasks_queued(), 50'000);
   const std::string worker = Register("w", {"root"});
   SetSpeed(worker, 1.0);
   EXPECT_EQ(Lease(worker, 64).size(), 60u) << "a minute's worth";
+  say("leased");
   EXPECT_EQ(CancelJob(farm_, Id(1))->tasks_cancelled(), 100'000);
+  say("cancelled");
   EXPECT_TRUE(DeleteJob(farm_, Id(1)).ok());
+  say("deleted");
 }
 
 TEST_F(SubmitTest, TasksWaitForTheirSources) {

@@ -1,0 +1,3 @@
+nsic_test(coordinator_service_test SOURCES integration/coordinator_service_test.cc LIBS nsic_coordinator nsic_model_io SQLiteCpp TIMEOUT 300)
+nsic_test(coordinator_process_test SOURCES integration/coordinator_process_test.cc LIBS nsic_rpc nsic_model_io TIMEOUT 300)
+add_dependencies(coordinator_process_test nsic-coordinator)
