@@ -1,8 +1,12 @@
 #include "worker/worker_metrics.h"
 
-#include <prometheus/exposer.h>
+#include <httplib.h>
+#include <prometheus/text_serializer.h>
 
-#include <exception>
+#include <charconv>
+#include <chrono>
+#include <system_error>
+#include <thread>
 
 namespace nsic {
 namespace {
@@ -43,17 +47,52 @@ WorkerMetrics::WorkerMetrics()
   for (const char* stage : {"fetch", "decode", "compute", "finish", "upload"}) stage_seconds_.Add({{"stage", stage}});
 }
 
+// prometheus-cpp brings a server of its own, whose threads have stacks of 100 KiB. LibTorch and OpenBLAS claim so much thread-local
+// storage, which lies on the stack, that no such thread can be made in this process.
+class WorkerMetrics::Server {
+ public:
+  explicit Server(std::shared_ptr<prometheus::Registry> registry) {
+    http_.new_task_queue = [] { return new httplib::ThreadPool(2); };
+    http_.Get("/metrics", [registry = std::move(registry)](const httplib::Request&, httplib::Response& response) {
+      response.set_content(prometheus::TextSerializer().Serialize(registry->Collect()), "text/plain; version=0.0.4");
+    });
+  }
+  ~Server() {
+    http_.stop();
+    if (thread_.joinable()) thread_.join();
+  }
+  // The port; 0 when the address cannot be had.
+  int Start(const std::string& host, int port) {
+    const int bound = port == 0 ? http_.bind_to_any_port(host) : http_.bind_to_port(host, port) ? port : 0;
+    if (bound <= 0) return 0;
+    thread_ = std::thread([this] { http_.listen_after_bind(); });
+    while (!http_.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // stop() before that does nothing
+    return bound;
+  }
+
+ private:
+  httplib::Server http_;
+  std::thread thread_;
+};
+
 WorkerMetrics::~WorkerMetrics() = default;
 
 Result<int> WorkerMetrics::Serve(const std::string& address) {
-  try {
-    exposer_ = std::make_unique<prometheus::Exposer>(address, 1);
-  } catch (const std::exception& error) {
-    return UnavailableError("cannot serve metrics on " + address + " (" + error.what() + "); choose a free HOST:PORT with --metrics");
+  const size_t colon = address.rfind(':');
+  int port = -1;
+  if (colon != std::string::npos) {
+    const char* end = address.data() + address.size();
+    const auto [rest, error] = std::from_chars(address.data() + colon + 1, end, port);
+    if (error != std::errc() || rest != end) port = -1;
   }
-  exposer_->RegisterCollectable(registry_);
-  const auto ports = exposer_->GetListeningPorts();
-  return ports.empty() ? 0 : ports.front();
+  if (port < 0 || port > 65535) return InvalidArgumentError("--metrics wants HOST:PORT, not '" + address + "'");
+  std::string host = address.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  server_ = std::make_unique<Server>(registry_);
+  const int bound = server_->Start(host, port);
+  if (bound == 0)
+    return UnavailableError("cannot serve metrics on " + address + "; choose a free HOST:PORT of this machine with --metrics");
+  return bound;
 }
 
 void WorkerMetrics::CountTask(const std::string& model, const std::string& result) {

@@ -14,10 +14,6 @@
 
 #include "core/base/status.h"
 
-namespace prometheus {
-class Exposer;
-}
-
 namespace nsic {
 
 // Thread-safe.
@@ -26,7 +22,7 @@ class WorkerMetrics {
   WorkerMetrics();
   ~WorkerMetrics();
 
-  // Serves them over HTTP on "host:port" until destroyed; returns the port, which the system chooses for port 0.
+  // Serves them over HTTP on "host:port" until destroyed; returns the port, which the system chooses for port 0. Call at most once.
   Result<int> Serve(const std::string& address);
 
   // `result`: "done", "failed", "stopped" (no longer wanted) or "released".
@@ -47,7 +43,8 @@ class WorkerMetrics {
   prometheus::Gauge& busy_;
   prometheus::Family<prometheus::Counter>& errors_;
   prometheus::Family<prometheus::Counter>& tiles_redone_;
-  std::unique_ptr<prometheus::Exposer> exposer_;
+  class Server;
+  std::unique_ptr<Server> server_;  // null: not served
 };
 
 }  // namespace nsic
