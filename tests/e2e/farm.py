@@ -6,6 +6,7 @@ condition, and fails with what was last seen. When a test fails, the end of ever
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -23,10 +24,21 @@ LITE = "kairitsu-lite"
 
 
 def free_port():
-    """A port that nobody listens on now. Only for listeners that cannot tell which port they took."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on now, outside the range from which the system takes ports for connections. Only for listeners that
+    cannot tell which port they took."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def wait_until(condition, what, timeout=120, every=0.05):
@@ -159,31 +171,31 @@ class Farm:
 
     # Coordinator
 
-    def start_coordinator(self, *arguments, state=None, wrap=()):
+    def start_coordinator(self, *arguments, state=None):
         """Starts it on a free port, or again on the port it had."""
         self.state = state or self.state
         address_file = os.path.join(self.folder, "address")
         if os.path.exists(address_file):
             os.remove(address_file)
-        command = list(wrap) + [os.path.join(BIN, "nsic-coordinator"), "serve", "--listen", self.address or "127.0.0.1:0", "--state",
+        command = [os.path.join(BIN, "nsic-coordinator"), "serve", "--listen", self.address or "127.0.0.1:0", "--state",
                                 self.state, "--address-file", address_file, "--token-file", self.token_file] + list(arguments)
         self.coordinator = Program(command, os.path.join(self.logs, "coordinator.log"), self.environment)
 
         def address():
             if not self.coordinator.running():
                 raise AssertionError("the coordinator ended:\n" + self.coordinator.text())
-            return os.path.exists(address_file) and open(address_file).read().strip()
+            return os.path.exists(address_file) and read(address_file).decode().strip()
 
         self.address = wait_until(address, "the coordinator writes its address")
         return self.coordinator
 
     # Workers
 
-    def start_worker(self, name, *arguments, program="nsic-worker", wrap=(), wait=True):
+    def start_worker(self, name, *arguments, program="nsic-worker", wait=True):
         options = {"--coordinator": self.address, "--name": name, "--device": "cpu", "--threads": "1",
                    "--token-file": self.token_file, "--cache": os.path.join(self.folder, "cache-" + name)}
         options.update(zip(arguments[::2], arguments[1::2]))
-        command = list(wrap) + [os.path.join(BIN, program), "run"] + [word for option in options.items() for word in option]
+        command = [os.path.join(BIN, program), "run"] + [word for option in options.items() for word in option]
         worker = Program(command, os.path.join(self.logs, name + ".log"), self.environment)
         self.workers[name] = worker
         if wait:
@@ -215,11 +227,12 @@ class Farm:
     def client(self, *arguments, local=False, wrap=(), timeout=600, cwd=None):
         """Runs the client to its end. stdout, stderr and returncode are in what comes back."""
         command = list(wrap) + self.client_command(*arguments, local=local)
-        with open(os.path.join(self.logs, "client.log"), "ab") as log:
-            log.write(("\n$ %s\n" % " ".join(map(str, command))).encode(errors="surrogateescape"))
-            result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment,
-                                    timeout=timeout, cwd=cwd)
-            log.write(result.stdout + result.stderr + b"exit code %d\n" % result.returncode)
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment,
+                                timeout=timeout, cwd=cwd)
+        if arguments[0] not in ("workers", "status"):  # those are asked again and again
+            with open(os.path.join(self.logs, "client.log"), "ab") as log:
+                log.write(("\n$ %s\n" % " ".join(map(str, command))).encode(errors="surrogateescape"))
+                log.write(result.stdout + result.stderr + b"exit code %d\n" % result.returncode)
         result.stdout = result.stdout.decode(errors="surrogateescape")
         result.stderr = result.stderr.decode(errors="surrogateescape")
         return result
@@ -291,7 +304,8 @@ class FarmTest(unittest.TestCase):
 
     def _end(self, farm):
         farm.stop()
-        if not self._outcome.success:
+        result = self._outcome.result
+        if any(getattr(test, "test_case", test) is self for test, _ in result.failures + result.errors):
             farm.print_logs()
 
     def path(self, *parts):
@@ -306,15 +320,12 @@ class FarmTest(unittest.TestCase):
         return full
 
     def small_tmpfs(self, name, size):
-        """A folder that holds `size` bytes and no more. Mounted by root, or in a user namespace of its own (see in_namespace)."""
+        """A folder that holds `size` bytes and no more. For root, or in a user namespace."""
         folder = self.path(name)
         os.makedirs(folder)
-        if os.geteuid() == 0:
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%d" % size, "none", folder], check=True)
-            self.addCleanup(subprocess.run, ["umount", "-l", folder], check=True)
-            return folder, []
-        script = 'mount -t tmpfs -o size=%d none "$0" && exec "$@"' % size
-        return folder, ["unshare", "--map-root-user", "--mount", "sh", "-c", script, folder]
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%d" % size, "none", folder], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", folder], check=True)
+        return folder
 
     def identity_pack(self, name="identity"):
         """Writes a pack whose network gives back its input, and returns its folder."""

@@ -2,7 +2,7 @@
 import os
 import unittest
 
-from farm import LITE, FarmTest, tree, wait_until
+from farm import LITE, FarmTest, read, tree, wait_until
 from pictures import mixed_library
 
 COUNT = 60
@@ -12,7 +12,7 @@ SPLIT = "600000"  # pixels: only the last picture is larger
 class FaultsTest(FarmTest):
     def test_killed_worker_and_coordinator_change_no_pixel(self):
         library = mixed_library(self.path("library"), COUNT)
-        originals = {name: open(os.path.join(library, name), "rb").read() for name in tree(library)}
+        originals = {name: read(os.path.join(library, name)) for name in tree(library)}
 
         calm, reference = self.new_farm("calm"), self.path("reference")
         calm.start_coordinator()
@@ -46,7 +46,7 @@ class FaultsTest(FarmTest):
         for name in tree(reference):
             with self.subTest(name=name):
                 self.assertSamePixels(os.path.join(reference, name), os.path.join(out, name))
-        self.assertEqual({name: open(os.path.join(library, name), "rb").read() for name in tree(library)}, originals,
+        self.assertEqual({name: read(os.path.join(library, name)) for name in tree(library)}, originals,
                          "an original was written to")
 
 

@@ -136,3 +136,13 @@ def many_small(folder, count):
         with open(os.path.join(folder, "%04d.jpg" % index), "wb") as out:
             out.write(data[:2] + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + data[2:])
     return folder
+
+
+def noise(path, width, height):
+    """A picture that nothing can compress: about 3 bytes a pixel, whatever the format without loss."""
+    with tempfile.TemporaryDirectory(prefix="nsic-pictures-") as scratch:
+        raw = os.path.join(scratch, "noise.ppm")
+        with open(raw, "wb") as out:
+            out.write(b"P6 %d %d 255\n" % (width, height) + os.urandom(3 * width * height))
+        vips("copy", raw, path)
+    return path

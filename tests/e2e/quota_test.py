@@ -4,7 +4,7 @@ import subprocess
 import unittest
 
 from farm import FarmTest, free_port, metrics, tree
-from pictures import plain
+from pictures import noise
 
 MEBI = 1 << 20
 
@@ -13,9 +13,9 @@ class QuotaTest(FarmTest):
     def test_library_of_four_quotas_completes(self):
         library = self.path("library")
         os.mkdir(library)
-        # Stored without compression, so that sizes are known: 2.0 MB each.
+        # 2.0 MB each, sources and outputs.
         for index in range(26):
-            plain(os.path.join(library, "%02d.tif" % index), 900, 740, shift=29 * index)
+            noise(os.path.join(library, "%02d.tif" % index), 900, 740)
         total = sum(os.path.getsize(os.path.join(library, name)) for name in tree(library))
         quota = 12 * MEBI
         self.assertGreaterEqual(total, 4 * quota)

@@ -2,9 +2,10 @@
 import hashlib
 import os
 import shutil
+import signal
 import unittest
 
-from farm import LITE, FarmTest, metrics, tree, wait_until, free_port
+from farm import LITE, FarmTest, free_port, metrics, read, tree, wait_until
 from pictures import mixed_library, plain
 
 
@@ -24,6 +25,13 @@ def children_of(pid):
             except (FileNotFoundError, ProcessLookupError):
                 pass
     return found
+
+
+def program_of(pid):
+    try:
+        return os.path.basename(os.readlink("/proc/%d/exe" % pid))
+    except (FileNotFoundError, ProcessLookupError):  # gone, or dead and not yet waited for
+        return ""
 
 
 def alive(pid):
@@ -71,11 +79,11 @@ class ResumeTest(FarmTest):
 
         with self.subTest("one output that was deleted is made again, alone"):
             victim = tree(out)[5]
-            digest = hashlib.sha256(open(os.path.join(out, victim), "rb").read()).hexdigest()
+            digest = hashlib.sha256(read(os.path.join(out, victim))).hexdigest()
             os.remove(os.path.join(out, victim))
             code, result = farm.submit(library, "--out", out, "--model", LITE)
             self.assertEqual(code, 0, result)
-            self.assertEqual(hashlib.sha256(open(os.path.join(out, victim), "rb").read()).hexdigest(), digest)
+            self.assertEqual(hashlib.sha256(read(os.path.join(out, victim))).hexdigest(), digest)
             again = stamps(out)
             self.assertEqual([name for name in after if again[name] != after[name]], [victim])
 
@@ -117,13 +125,11 @@ class ResumeTest(FarmTest):
         with self.subTest("a crashed child is started again"):
             shutil.rmtree(out)
             client = farm.start_client("submit", library, "--out", out, "--model", LITE, "--local", local=True, name="second-client")
-            killed = set()
-            for enough in (1, 4):
+            for enough, program in [(1, "nsic-worker"), (4, "nsic-coordinator")]:
                 wait_until(lambda: os.path.isdir(out) and len(tree(out)) >= enough or not client.running(), "%d outputs" % enough)
                 self.assertTrue(client.running(), client.text())
-                victim = [pid for pid in children_of(client.pid) if pid not in killed and alive(pid)][len(killed) % 2]
-                os.kill(victim, 9)
-                killed.add(victim)
+                victim = wait_until(lambda: [pid for pid in children_of(client.pid) if program_of(pid) == program], "a %s runs" % program)
+                os.kill(victim[0], signal.SIGKILL)
             self.assertEqual(client.process.wait(300), 0, client.text())
             self.assertEqual(tree(out), tree(library))
 
