@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <new>
 #include <utility>
 
@@ -88,22 +89,34 @@ std::string_view FailureClassName(v1::FailureClass failure_class) {
   }
 }
 
-int64_t TaskMemoryBytes(const v1::PictureInfo& picture, const Rect& window, const Rect& region, int network_scale) {
-  const int64_t area = int64_t{picture.width()} * picture.height();
+bool DecodesByRows(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  const auto byte = [&file] { return file.get(); };
+  char head[29] = {};
+  if (!file.read(head, sizeof head)) return false;
+  const std::string_view start(head, sizeof head);
+  if (start.substr(1, 3) == "PNG") return head[28] == 0;  // IHDR's last byte: the interlace method
+  if (start.substr(0, 4) == std::string_view("II*\0", 4) || start.substr(0, 4) == std::string_view("MM\0*", 4)) return true;  // TIFF
+  if (start.substr(0, 2) != "\xff\xd8") return false;
+  // From marker to marker to the first frame header (SOFn): its number says how the JPEG is coded.
+  file.seekg(2);
+  while (byte() == 0xff) {
+    int marker = byte();
+    while (marker == 0xff) marker = byte();
+    if (marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc) return marker <= 0xc1;
+    const int high = byte(), low = byte();
+    if (!file || high * 256 + low < 2) return false;
+    file.seekg(high * 256 + low - 2, std::ios::cur);
+  }
+  return false;
+}
+
+int64_t TaskMemoryBytes(const v1::PictureInfo& picture, bool by_rows, const Rect& window, const Rect& region, int network_scale) {
   const int64_t sample = picture.depth() > 8 ? 2 : 1;
   const int64_t colours = picture.grey() ? 1 : 3;
-  const int64_t bands = colours + (picture.alpha() ? 1 : 0);
-  int64_t decoder = 0;
-  if (picture.format() == "jpeg") {
-    decoder = area * colours * 2;  // a progressive file's coefficients, 16 bits each
-  } else if (picture.format() == "png" || picture.format() == "bmp") {
-    decoder = area * bands * sample;
-  } else if (picture.format() == "webp") {
-    decoder = area * 4;
-  } else if (picture.format() == "avif") {
-    decoder = area * bands * 2;
-  }
-  return window.area() * colours * sample + region.area() * network_scale * network_scale * 6 + decoder;
+  // Whole-picture decoders keep up to four channels, JPEG's coefficients and ImageMagick's samples with 16 bits each.
+  const int64_t whole = by_rows ? 0 : int64_t{picture.width()} * picture.height() * (picture.format() == "webp" ? 4 : 8);
+  return window.area() * colours * sample + region.area() * network_scale * network_scale * 6 + whole;
 }
 
 PictureTask::PictureTask(v1::LeasedTask lease, const TaskTools* tools)
@@ -196,7 +209,7 @@ std::optional<TaskFailure> PictureTask::Decode() {
                                                                      SizeText(size) + " pixels; submit it again"));
   }
   const Rect window = whole_ ? all : TileGrid(size, enhancer_->card().tiling).InputFor(region_);
-  const int64_t bytes = TaskMemoryBytes(picture, window, region_, enhancer_->card().scale);
+  const int64_t bytes = TaskMemoryBytes(picture, DecodesByRows(source_->path()), window, region_, enhancer_->card().scale);
   Result<std::unique_ptr<MemoryBudget::Reservation>> memory = tools_->memory->Reserve(bytes, *cancel_);
   if (!memory.ok()) return Failure(v1::FAILURE_CLASS_WORKER_FAULT, memory.status().WithContext(what()));
   memory_ = *std::move(memory);

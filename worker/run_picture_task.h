@@ -42,9 +42,13 @@ struct TaskFailure {
 
 std::string_view FailureClassName(v1::FailureClass failure_class);  // "bad_input", "worker_fault", "transient"
 
-// Bytes that a task holds at its peak, the engine's own apart: the decoded window, the 16-bit result, and what decoders that
-// cannot stream (progressive JPEG, interlaced PNG, WebP, AVIF) keep of the whole picture.
-int64_t TaskMemoryBytes(const v1::PictureInfo& picture, const Rect& window, const Rect& region, int network_scale);
+// Whether a decoder can go through this file row by row. False for progressive JPEG, interlaced PNG and the formats that are always decoded
+// whole; also when the file cannot be read or makes no sense, which decoding will tell.
+bool DecodesByRows(const std::string& path);
+
+// Bytes that a task holds at its peak, the engine's own apart: the decoded window, the 16-bit result, and what a decoder that cannot go row
+// by row keeps of the whole picture.
+int64_t TaskMemoryBytes(const v1::PictureInfo& picture, bool by_rows, const Rect& window, const Rect& region, int network_scale);
 
 // Not thread-safe: the stages hand it on. Each step returns why it failed, or nothing when it went well; after a failure the task has let
 // go of everything. When cancel() is set a step may fail with any class: who cancelled knows what that means.

@@ -14,6 +14,7 @@
 #include "core/infer/engine.h"
 #include "tests/fakes/fake_coordinator.h"
 #include "tests/fakes/identity_task.h"
+#include "tests/unit/media_pictures.h"
 #include "worker/blob_cache.h"
 #include "worker/measure_speed.h"
 #include "worker/memory_budget.h"
@@ -194,16 +195,37 @@ TEST(TaskMemoryBytesTest, CountsWindowResultAndDecoder) {
   picture.set_depth(8);
   picture.set_format("tiff");
   const Rect all{0, 0, 1000, 1000}, part{0, 0, 100, 100};
-  EXPECT_EQ(TaskMemoryBytes(picture, all, all, 1), 3'000'000 + 6'000'000);
-  EXPECT_EQ(TaskMemoryBytes(picture, part, part, 2), 30'000 + 240'000);
+  EXPECT_EQ(TaskMemoryBytes(picture, true, all, all, 1), 3'000'000 + 6'000'000);
+  EXPECT_EQ(TaskMemoryBytes(picture, true, part, part, 2), 30'000 + 240'000);
   picture.set_depth(16);
-  picture.set_alpha(true);
   picture.set_format("png");
-  EXPECT_EQ(TaskMemoryBytes(picture, all, all, 1), 6'000'000 + 6'000'000 + 8'000'000);
+  EXPECT_EQ(TaskMemoryBytes(picture, false, all, all, 1), 6'000'000 + 6'000'000 + 8'000'000);
   picture.set_grey(true);
-  picture.set_alpha(false);
-  picture.set_format("jpeg");
-  EXPECT_EQ(TaskMemoryBytes(picture, all, all, 1), 2'000'000 + 6'000'000 + 2'000'000);
+  picture.set_depth(8);
+  picture.set_format("webp");
+  EXPECT_EQ(TaskMemoryBytes(picture, false, part, part, 1), 10'000 + 60'000 + 4'000'000);
+}
+
+class DecodesByRowsTest : public PictureTest {};
+
+TEST_F(DecodesByRowsTest, Table) {
+  const vips::VImage image = Noise(64, 48, 3, VIPS_FORMAT_UCHAR);
+  const struct {
+    const char* name;
+    bool by_rows;
+  } kRows[] = {
+      {"a.jpg", true}, {"b.jpg[interlace]", false}, {"c.png", true}, {"d.png[interlace]", false}, {"e.tif", true}, {"f.webp", false},
+  };
+  for (const auto& row : kRows) {
+    image.write_to_file(Path(row.name).c_str());
+    const std::string name = row.name;
+    EXPECT_EQ(DecodesByRows(Path(name.substr(0, name.find('[')))), row.by_rows) << row.name;
+  }
+  Spill(Path("short"), "\xff\xd8\xff");
+  EXPECT_FALSE(DecodesByRows(Path("short")));
+  Spill(Path("odd"), std::string("\xff\xd8\xff\xe0\x00\x00", 6) + std::string(100, '\xff'));
+  EXPECT_FALSE(DecodesByRows(Path("odd")));
+  EXPECT_FALSE(DecodesByRows(Path("missing")));
 }
 
 TEST(SpeedBookTest, LaterTasksCountMoreAndLongTasksMoreThanShort) {
@@ -239,3 +261,9 @@ TEST(BenchmarkEnhancerTest, MeasuresARealEngine) {
 
 }  // namespace
 }  // namespace nsic
+
+int main(int argc, char** argv) {
+  const nsic::MediaLibrary media(1);
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
