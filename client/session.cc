@@ -36,12 +36,8 @@ Session::Session(const Clock* clock, const CancelToken* cancel)
 
 int Session::Fail(const Status& status) {
   progress_.Clear();
-  if (status.code() == StatusCode::kCancelled) {
-    progress_.Notice("nsic-client: stopped");
-    return kExitInterrupted;
-  }
   progress_.Notice("nsic-client: " + ForTerminal(status.message()));
-  return kExitRefused;
+  return status.code() == StatusCode::kCancelled ? kExitInterrupted : kExitRefused;
 }
 
 int Session::FailUsage(const Status& status) {

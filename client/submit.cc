@@ -462,13 +462,11 @@ Result<JobEnd> RunJobInSession(Session* session, JobRecord* record, const Record
   options.upload = !session->is_local();
   options.wait = wait;
   Result<JobEnd> end = RunJob(context, job, options, session->cancel());
-  if (end.status().code() == StatusCode::kCancelled) {
-    session->progress().Notice(session->is_local()
-                                   ? "interrupted: the same submit again, or nsic-client fetch " + job.job_id + ", goes on from here"
-                                   : "interrupted: the job goes on at " + session->farm().name() +
-                                         "; the same submit again, or nsic-client fetch " + job.job_id + ", brings its outputs home");
-  }
-  return end;
+  if (end.status().code() != StatusCode::kCancelled) return end;
+  return CancelledError(session->is_local()
+                            ? "interrupted: the same submit again, or nsic-client fetch " + job.job_id + ", goes on from here"
+                            : "interrupted: the job goes on at " + session->farm().name() +
+                                  "; the same submit again, or nsic-client fetch " + job.job_id + ", brings its outputs home");
 }
 
 int PrintReport(Session* session, FinalReport final_report) {
