@@ -21,7 +21,7 @@ core/media/                 core/(base|media)/|core/farm/tile_grid              
 core/infer/                 core/(base|infer)/|core/farm/tile_grid|models/(arch|io)/                torch/|ATen/|c10/|nlohmann/|hwy/
 core/quality/               core/(base|media|quality)/                                              opencv2/|vips/
 core/report/                core/(base|report)/                                                     nlohmann/
-models/arch/                core/base/|core/farm/tile_grid|models/(arch|io)/                        torch/|ATen/|c10/
+models/arch/                core/base/|core/farm/tile_grid|models/(arch|io)/                        torch/|ATen/|c10/|hwy/|omp
 models/io/                  core/base/|core/farm/tile_grid|models/io/                               nlohmann/|zlib
 models/train/               core/(base|infer|media|quality)/|core/farm/tile_grid|models/            torch/|ATen/|c10/|nlohmann/|CLI/|vips/|spdlog/
 coordinator/db/             core/(base|farm)/|coordinator/db/                                       SQLiteCpp/|sqlite3|spdlog/|nlohmann/

@@ -27,7 +27,7 @@ options=()
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cmake --preset release "${options[@]}" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
-ninja -C build nsic-coordinator nsic-worker nsic-client
+ninja -C build
 
 echo "== restore $pictures"
 status=0

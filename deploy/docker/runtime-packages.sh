@@ -3,12 +3,13 @@
 #   deploy/docker/runtime-packages.sh PROGRAM
 set -euo pipefail
 
-libraries=$(ldd "$1" | awk '$2 == "=>" {print $3}')
-[[ "$libraries" != *not* ]] || { echo "runtime-packages: $1 lacks libraries here" >&2; exit 1; }
-for library in $libraries; do
-  # With merged /usr, a package may know a library as /lib/... or as /usr/lib/...
-  real=$(realpath "$library")
-  owner=$(dpkg -S "$real" 2>/dev/null || dpkg -S "${real#/usr}" 2>/dev/null || true)
-  [[ -n $owner ]] || { echo "runtime-packages: no package holds $library" >&2; exit 1; }
-  head -n 1 <<<"$owner" | cut -d: -f1
-done | sort -u
+libraries=$(ldd "$1" | sed -nE 's/.* => (.*) \(0x[0-9a-f]+\)$/\1/p; s/.* => not found$/&/p')
+[[ "$libraries" != *"not found"* ]] || { echo "runtime-packages: $1 lacks libraries here" >&2; exit 1; }
+mapfile -t real < <(xargs -n 1 realpath <<<"$libraries" | sort -u)
+# With merged /usr, a package may know a library as /lib/... or as /usr/lib/...: ask for both, one of them is unknown.
+owners=$(dpkg -S "${real[@]}" "${real[@]#/usr}" 2>/dev/null || true)
+for library in "${real[@]}"; do
+  [[ "$owners" == *": $library"* || "$owners" == *": ${library#/usr}"* ]] ||
+    { echo "runtime-packages: no package holds $library" >&2; exit 1; }
+done
+cut -d: -f1 <<<"$owners" | sort -u

@@ -52,8 +52,8 @@ class DocumentationTest(unittest.TestCase):
         for name in ["README.md", "README.zh-Hant.md", "CONTRIBUTING.md"]:
             content = text(name)
             paths = re.findall(r"\]\(([^)#]+)\)", content)
-            paths += [p for p in re.findall(r"`((?:core|models|coordinator|worker|client|deploy|tests|proto|\.ci)/[\w./-]+)`", content)]
-            for path in paths:
+            paths += re.findall(r"`((?:core|models|coordinator|worker|client|deploy|tests|proto|\.ci)/[\w./-]+)`", content)
+            for path in (p for p in paths if not re.search("MODULE|000N", p)):
                 with self.subTest(document=name, path=path):
                     self.assertTrue(os.path.exists(os.path.join(REPOSITORY, path)), path)
 
