@@ -78,7 +78,6 @@ Status InsertTasks(const Farm& farm, Transaction& transaction, const std::string
     task.pixels = planned.pixels;
     task.model_id = spec.options().model_id();
     task.source_sha256 = file.content().sha256();
-    task.source_size = file.content().size();
     if (file.has_in_place()) task.root_id = file.in_place().root_id();
     task.result_key = planned.result_key;
     task.state = here[static_cast<size_t>(planned.file_index)] ? TaskState::kQueued : TaskState::kWaiting;

@@ -4,11 +4,13 @@
 #include <grpcpp/grpcpp.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -95,6 +97,8 @@ struct Coordinator::Impl {
 Status Coordinator::Impl::Open() {
   NSIC_RETURN_IF_ERROR(CheckExposure(options));
   NSIC_RETURN_IF_ERROR(MakeFolders(options.state_folder));
+  // Pictures and tokens of others are in it: nobody else on this machine needs to look.
+  if (::chmod(options.state_folder.c_str(), 0700) != 0) return ErrnoError(errno, "cannot protect " + options.state_folder);
   const std::string lock_path = options.state_folder + "/lock";
   lock = UniqueFd(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
   if (!lock.valid()) return ErrnoError(errno, "cannot open " + lock_path);
@@ -114,7 +118,6 @@ Status Coordinator::Impl::Open() {
   store.make_room = [this](int64_t bytes) {
     if (const Status status = MakeRoom(farm, bytes); !status.ok()) spdlog::error("cannot make room: {}", status.ToString());
   };
-  store.at_step = options.blob_step;
   NSIC_ASSIGN_OR_RETURN(blobs, BlobStore::Open(std::move(store), index.get()));
   farm.blobs = blobs.get();
 
@@ -186,7 +189,7 @@ void Coordinator::Impl::KeepHouse() {
     if (collect) {
       log("removing blobs", CollectGivenUp(farm));
       // Workers are given nothing while there is no room for results.
-      if (!blobs->HasRoom()) log("making room", MakeRoom(farm, blobs->usage().quota / 10));
+      if (const int64_t missing = blobs->MissingForMargin(); missing > 0) log("making room", MakeRoom(farm, missing));
       if (blobs->HasRoom()) queue->Wake();
     }
     if (tick % kTicksPerCollection == 0) log("removing old blobs", CollectOld(farm));

@@ -3,10 +3,8 @@
 #define NSIC_COORDINATOR_COORDINATOR_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
-#include <string_view>
 
 #include "coordinator/farm.h"
 #include "core/base/status.h"
@@ -24,8 +22,7 @@ class Coordinator {
     bool insecure = false;      // listen beyond loopback without a token
     int64_t quota = 0;          // bytes of blobs; 0: what the disk holds
     FarmOptions farm;
-    const Clock* clock = nullptr;                          // must outlive the coordinator
-    std::function<void(std::string_view step)> blob_step;  // for kill-point tests, see BlobStore
+    const Clock* clock = nullptr;  // must outlive the coordinator
   };
 
   // Opens the state, brings it into order after a crash and serves. FAILED_PRECONDITION: another coordinator has the folder, or the

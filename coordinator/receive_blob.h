@@ -17,7 +17,7 @@ class BlobReceiver {
  public:
   explicit BlobReceiver(const Farm* farm) : farm_(farm) {}
 
-  // As BlobStore::BeginUpload. With a quota, sources of unfinished tasks may fill half of it: else a client that uploads faster than the
+  // As BlobStore::BeginUpload. Sources of unfinished tasks may fill half of the capacity: else a client that uploads faster than the
   // farm works would leave no room for a single output, and nothing would ever move. A source that is alone may be larger.
   Result<std::unique_ptr<BlobUpload>> Admit(const v1::UploadHeader& header);
 

@@ -131,12 +131,14 @@ bool IsWantedSource(Transaction& transaction, const std::string& sha256) {
       .Step();
 }
 
-int64_t StoredSourceBytes(Transaction& transaction) {
-  Query query(transaction,
-              "SELECT coalesce(sum(size), 0) FROM blob WHERE stored = 1 AND sha256 IN"
-              " (SELECT source_sha256 FROM task WHERE state IN ('queued', 'leased') AND root_id IS NULL)");
-  query.Step();
-  return query.Int(0);
+bool AnySourceStored(Transaction& transaction) {
+  // Queued and leased tasks have theirs.
+  return Query(transaction,
+               "SELECT 1 FROM job JOIN task ON task.job_id = job.id AND task.state = 'queued'"
+               " WHERE job.state = 'running' AND job.n_queued > 0 AND root_id IS NULL"
+               " UNION ALL SELECT 1 FROM job JOIN task ON task.job_id = job.id AND task.state = 'leased'"
+               " WHERE job.state = 'running' AND job.n_leased > 0 AND root_id IS NULL LIMIT 1")
+      .Step();
 }
 
 }  // namespace nsic

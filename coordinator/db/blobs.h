@@ -48,8 +48,8 @@ std::vector<std::string> EvictableBlobs(Transaction& transaction, int64_t bytes,
 
 // True if an unfinished task waits for this blob: it is a source.
 bool IsWantedSource(Transaction& transaction, const std::string& sha256);
-// Bytes of stored sources of unfinished tasks.
-int64_t StoredSourceBytes(Transaction& transaction);
+// True if the source of any unfinished task is stored.
+bool AnySourceStored(Transaction& transaction);
 
 }  // namespace nsic
 

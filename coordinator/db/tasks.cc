@@ -4,8 +4,8 @@
 #include "coordinator/db/connection.h"
 #include "coordinator/db/jobs.h"
 
-#define NSIC_SELECT_TASK                                                                                                           \
-  "SELECT task.id, job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, source_size, root_id, result_key," \
+#define NSIC_SELECT_TASK                                                                                              \
+  "SELECT task.id, job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, root_id, result_key," \
   " state, lease_no, record_from, failures, suspect, transients, error, worker, output_sha256, result FROM task "
 
 namespace nsic {
@@ -29,19 +29,18 @@ TaskRow ReadTaskRow(Query& query) {
   task.pixels = query.Int(8);
   task.model_id = query.Text(9);
   task.source_sha256 = query.Text(10);
-  task.source_size = query.Int(11);
-  if (!query.IsNull(12)) task.root_id = query.Text(12);
-  task.result_key = query.Text(13);
-  task.state = ParseTaskState(query.Text(14)).value_or(TaskState::kWaiting);  // the column's CHECK admits no other names
-  task.lease_no = query.Int(15);
-  task.record_from = query.Int(16);
-  task.failures = static_cast<int>(query.Int(17));
-  task.suspect = query.Bool(18);
-  task.transients = static_cast<int>(query.Int(19));
-  task.error = query.Text(20);
-  task.worker = query.Text(21);
-  task.output_sha256 = query.Text(22);
-  task.result = query.Text(23);
+  if (!query.IsNull(11)) task.root_id = query.Text(11);
+  task.result_key = query.Text(12);
+  task.state = ParseTaskState(query.Text(13)).value_or(TaskState::kWaiting);  // the column's CHECK admits no other names
+  task.lease_no = query.Int(14);
+  task.record_from = query.Int(15);
+  task.failures = static_cast<int>(query.Int(16));
+  task.suspect = query.Bool(17);
+  task.transients = static_cast<int>(query.Int(18));
+  task.error = query.Text(19);
+  task.worker = query.Text(20);
+  task.output_sha256 = query.Text(21);
+  task.result = query.Text(22);
   return task;
 }
 
@@ -127,11 +126,11 @@ void InsertTask(Transaction& transaction, TaskRow* task) {
     height = task->region->height;
   }
   Query(transaction,
-        "INSERT INTO task(job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, source_size, root_id, result_key, "
+        "INSERT INTO task(job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, root_id, result_key, "
         "state)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-        task->job_id, task->index, task->file_index, x, y, width, height, task->pixels, task->model_id, task->source_sha256,
-        task->source_size, task->root_id, task->result_key, Name(task->state))
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        task->job_id, task->index, task->file_index, x, y, width, height, task->pixels, task->model_id, task->source_sha256, task->root_id,
+        task->result_key, Name(task->state))
       .Run();
   task->id = transaction.connection().LastInsertId();
 }

@@ -23,7 +23,6 @@ struct TaskRow {
   int64_t pixels = 0;
   std::string model_id;
   std::string source_sha256;
-  int64_t source_size = 0;
   std::optional<std::string> root_id;
   std::string result_key;
   TaskState state = TaskState::kWaiting;

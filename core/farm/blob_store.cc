@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
@@ -16,7 +17,10 @@ namespace nsic {
 namespace {
 
 constexpr int64_t kMaxBlobBytes = int64_t{1} << 44;
+// Some of the disk is left for the database, without which nothing could be completed or deleted.
 constexpr int64_t kDiskReserve = int64_t{64} << 20;
+// Room for outputs that are on their way.
+constexpr int64_t kMargin = int64_t{1} << 30;
 
 // The reverse of the digest's spelling; `hex` is known to be a SHA-256.
 std::string FromHex(const std::string& hex) {
@@ -78,6 +82,21 @@ Result<int64_t> FileSize(int fd, const std::string& path) {
   return int64_t{info.st_size};
 }
 
+// What the file system that holds `folder` gives to blobs: in all, and now.
+struct Disk {
+  int64_t total = 0;
+  int64_t free = 0;
+};
+Disk ExamineDisk(const std::string& folder) {
+  struct statvfs disk {};
+  // A file system that does not tell is taken for unlimited: writing will tell.
+  if (::statvfs(folder.c_str(), &disk) != 0 || disk.f_blocks == 0) return {kMaxBlobBytes, kMaxBlobBytes};
+  const auto block = static_cast<int64_t>(disk.f_frsize);
+  const int64_t total = static_cast<int64_t>(disk.f_blocks) * block;
+  const int64_t reserve = std::min(kDiskReserve, total / 20);
+  return {total - reserve, static_cast<int64_t>(disk.f_bavail) * block - reserve};
+}
+
 std::string Bytes(int64_t count) { return std::to_string(count) + " bytes"; }
 
 }  // namespace
@@ -88,12 +107,12 @@ struct BlobStore::Transfer {
   int64_t size = 0;
 
   std::mutex mutex;
-  UniqueFd fd;            // guarded by mutex
-  BlobDigest digest;      // guarded by mutex
-  int64_t received = 0;   // guarded by mutex
-  uint64_t owner = 0;     // guarded by mutex; the BlobUpload that may write
-  bool opened = false;    // guarded by mutex: fd and digest stand at `received`
-  bool finished = false;  // guarded by mutex: published or dropped
+  UniqueFd fd;                       // guarded by mutex
+  BlobDigest digest;                 // guarded by mutex
+  std::atomic<int64_t> received{0};  // written under mutex
+  uint64_t owner = 0;                // guarded by mutex; the BlobUpload that may write
+  bool opened = false;               // guarded by mutex: fd and digest stand at `received`
+  bool finished = false;             // guarded by mutex: published or dropped
 };
 
 // While it lives, no other call publishes or removes this blob: else a remover could unlink the file that a publisher has just renamed.
@@ -195,22 +214,40 @@ Result<BlobStore::Stat> BlobStore::Examine(const std::string& sha256) {
   }
   if (transfer != nullptr) {
     std::lock_guard<std::mutex> lock(transfer->mutex);
-    stat.received = transfer->finished ? 0 : transfer->received;
+    if (!transfer->finished) stat.received = transfer->received;
   }
   return stat;
 }
 
 BlobStore::Usage BlobStore::usage() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  Usage usage{blobs_, stored_bytes_, 0, options_.quota};
-  for (const auto& [sha256, transfer] : transfers_) usage.upload_bytes += transfer->size;
-  for (const auto& [sha256, bytes] : idle_) usage.upload_bytes += bytes;
+  Usage usage;
+  usage.blobs = blobs_;
+  usage.stored_bytes = stored_bytes_;
+  usage.upload_bytes = UsedBytes() - stored_bytes_;
+  usage.quota = options_.quota;
+  usage.capacity = Capacity();
   return usage;
 }
 
-bool BlobStore::HasRoom() const {
+int64_t BlobStore::MissingForMargin() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return MissingRoom("", options_.quota / 10, 0) == 0;
+  return MissingRoom("", std::min(Capacity() / 10, kMargin), 0);
+}
+
+int64_t BlobStore::UsedBytes() const {
+  int64_t used = stored_bytes_;
+  for (const auto& [name, transfer] : transfers_) used += transfer->size;
+  for (const auto& [name, bytes] : idle_) used += bytes;
+  return used;
+}
+
+int64_t BlobStore::Capacity() const {
+  int64_t on_disk = stored_bytes_;
+  for (const auto& [name, transfer] : transfers_) on_disk += transfer->received;
+  for (const auto& [name, bytes] : idle_) on_disk += bytes;
+  const int64_t disk = std::max<int64_t>(0, on_disk + ExamineDisk(options_.folder).free);
+  return options_.quota > 0 ? std::min(options_.quota, disk) : disk;
 }
 
 int64_t BlobStore::UploadBytesBeside(const std::string& sha256) const {
@@ -223,18 +260,20 @@ int64_t BlobStore::UploadBytesBeside(const std::string& sha256) const {
 
 int64_t BlobStore::MissingRoom(const std::string& sha256, int64_t size, int64_t leave_free) const {
   int64_t used = stored_bytes_;
-  for (const auto& [name, transfer] : transfers_) used += name == sha256 ? 0 : transfer->size;
-  for (const auto& [name, bytes] : idle_) used += name == sha256 ? 0 : bytes;
-  int64_t missing = 0;
-  if (options_.quota > 0) missing = std::max<int64_t>(0, used + size + leave_free - options_.quota);
-  struct statvfs disk {};
-  if (::statvfs(options_.folder.c_str(), &disk) == 0) {
-    // Some is left for the database, without which nothing could be completed or deleted.
-    const int64_t reserve = std::min<int64_t>(kDiskReserve, static_cast<int64_t>(disk.f_blocks) * static_cast<int64_t>(disk.f_frsize) / 20);
-    const int64_t free = static_cast<int64_t>(disk.f_bavail) * static_cast<int64_t>(disk.f_frsize);
-    missing = std::max(missing, size + reserve - free);
+  int64_t to_come = 0;  // of what has been let in, not yet on the disk
+  int64_t here = 0;     // of this blob, on the disk
+  for (const auto& [name, transfer] : transfers_) {
+    if (name == sha256) {
+      here = transfer->received;
+    } else {
+      used += transfer->size;
+      to_come += transfer->size - transfer->received;
+    }
   }
-  return missing;
+  for (const auto& [name, bytes] : idle_) (name == sha256 ? here : used) += bytes;
+  const int64_t by_disk = size - here + to_come + leave_free - ExamineDisk(options_.folder).free;
+  const int64_t by_quota = options_.quota > 0 ? used + size + leave_free - options_.quota : 0;
+  return std::max({int64_t{0}, by_disk, by_quota});
 }
 
 Result<std::unique_ptr<BlobUpload>> BlobStore::BeginUpload(const std::string& sha256, int64_t size, int64_t offset, int64_t leave_free) {
@@ -243,6 +282,10 @@ Result<std::unique_ptr<BlobUpload>> BlobStore::BeginUpload(const std::string& sh
   if (options_.quota > 0 && size > options_.quota) {
     return InvalidArgumentError("blob " + sha256 + " has " + Bytes(size) + ", more than the coordinator's whole quota of " +
                                 Bytes(options_.quota) + "; raise --quota");
+  }
+  if (const int64_t disk = ExamineDisk(options_.folder).total; size > disk) {
+    return InvalidArgumentError("blob " + sha256 + " has " + Bytes(size) + ", more than the coordinator's whole disk can hold, " +
+                                Bytes(disk) + "; give it a larger one with --state");
   }
   NSIC_ASSIGN_OR_RETURN(const Stat stat, Examine(sha256));
   if (stat.stored) {

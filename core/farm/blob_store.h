@@ -74,9 +74,9 @@ class BlobStore {
   Result<Stat> Examine(const std::string& sha256);
 
   // Begins or goes on with an upload; takes it over from another call that is at it (which then gets UNAVAILABLE). At least
-  // `leave_free` bytes of the quota must be left beside it. nullptr if the blob is stored already.
-  // INVALID_ARGUMENT: not a SHA-256, a wrong size, or a blob over the whole quota. OUT_OF_RANGE: `offset` is not what has been received.
-  // RESOURCE_EXHAUSTED: no room now.
+  // `leave_free` bytes must be left beside it. nullptr if the blob is stored already.
+  // INVALID_ARGUMENT: not a SHA-256, a wrong size, or a blob over the whole quota or disk. OUT_OF_RANGE: `offset` is not what has been
+  // received. RESOURCE_EXHAUSTED: no room now.
   Result<std::unique_ptr<BlobUpload>> BeginUpload(const std::string& sha256, int64_t size, int64_t offset, int64_t leave_free = 0);
 
   // `length` 0 means to the end. NOT_FOUND; OUT_OF_RANGE when the range is not inside the blob.
@@ -97,13 +97,16 @@ class BlobStore {
     int64_t stored_bytes = 0;
     int64_t upload_bytes = 0;  // running uploads count with their full size
     int64_t quota = 0;
+    int64_t capacity = 0;  // what blobs and uploads can take in all: the quota, or what is used and what the disk has left
     int64_t used() const { return stored_bytes + upload_bytes; }
   };
   Usage usage() const;
   // Of unfinished uploads other than this one, counted as in Usage.
   int64_t UploadBytesBeside(const std::string& sha256) const;
-  // False when less than a tenth of the quota, or next to nothing of the disk, is left: new outputs may not fit.
-  bool HasRoom() const;
+  // False when less than a tenth of the capacity (or a gigabyte, if that is less) is left: new outputs may not fit.
+  bool HasRoom() const { return MissingForMargin() == 0; }
+  // How much must go until HasRoom().
+  int64_t MissingForMargin() const;
 
  private:
   friend class BlobUpload;
@@ -117,7 +120,10 @@ class BlobStore {
   std::string BlobPath(const std::string& sha256) const;
   std::string UploadPath(const std::string& sha256) const;
   void AtStep(std::string_view step) const;
-  // How much too little room there is for this blob; 0: there is enough. mutex_ must be held.
+  // Bytes that blobs and uploads take; mutex_ must be held, as for all below.
+  int64_t UsedBytes() const;
+  int64_t Capacity() const;
+  // How much too little room there is for this blob; 0: there is enough.
   int64_t MissingRoom(const std::string& sha256, int64_t size, int64_t leave_free) const;
   Status Publish(Transfer& transfer);
   Status Receive(Transfer& transfer, std::string_view data);

@@ -24,6 +24,7 @@
 #include "core/rpc/blob_transfer.h"
 #include "core/rpc/channel.h"
 #include "models/io/model_pack.h"
+#include "nsic/v1/admin.grpc.pb.h"
 #include "nsic/v1/jobs.grpc.pb.h"
 #include "nsic/v1/models.grpc.pb.h"
 #include "nsic/v1/work.grpc.pb.h"
@@ -292,12 +293,21 @@ TEST_F(ProcessTest, SigtermAnswersWaitingPollsAndEnds) {
   ask.set_request_id(RandomHex(16));
   ask.set_max_tasks(1);
   ask.set_wait_ms(30'000);
+  ask.add_speeds()->set_model_id(std::string(64, 'a'));
+  ask.mutable_speeds(0)->set_megapixels_per_second(1);
   v1::LeaseResponse lease;
   grpc::Status status;
   std::thread poll([&] {
     grpc::ClientContext context;
     status = stub->Lease(&context, ask, &lease);
   });
+  // The poll has arrived when the speed that it says is known.
+  const auto admin = v1::Admin::NewStub(channel);
+  v1::ListWorkersResponse workers;
+  do {
+    grpc::ClientContext context;
+    ASSERT_TRUE(admin->ListWorkers(&context, {}, &workers).ok());
+  } while (workers.workers(0).speeds().empty());
   EXPECT_EQ(End(SIGTERM), 0);
   poll.join();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE) << status.error_message();

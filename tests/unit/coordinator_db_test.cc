@@ -65,8 +65,8 @@ TEST_F(CoordinatorDbTest, SqlRefusesEveryOtherPairOfTaskStates) {
       const auto output = [&](TaskState state) { return state == TaskState::kDone ? std::make_optional(blob) : std::nullopt; };
       const auto sequence = [&](TaskState state) { return ended(state) ? std::make_optional<int64_t>(9000 + n) : std::nullopt; };
       ASSERT_TRUE(
-          Run("INSERT INTO task(job_id, idx, file_idx, pixels, model_id, source_sha256, source_size, result_key, state, output_sha256,"
-              " result, end_seq, ended_ms) VALUES (?1, 0, 0, 1, 'm', 's', 1, 'k', ?2, ?3, CAST(?3 AS BLOB), ?4, ?4)",
+          Run("INSERT INTO task(job_id, idx, file_idx, pixels, model_id, source_sha256, result_key, state, output_sha256,"
+              " result, end_seq, ended_ms) VALUES (?1, 0, 0, 1, 'm', 's', 'k', ?2, ?3, CAST(?3 AS BLOB), ?4, ?4)",
               Id(n), Name(from), output(from), sequence(from))
               .ok())
           << what;

@@ -65,7 +65,6 @@ CREATE TABLE task(
   pixels        INTEGER NOT NULL CHECK(pixels > 0),
   model_id      TEXT    NOT NULL,
   source_sha256 TEXT    NOT NULL,
-  source_size   INTEGER NOT NULL,
   root_id       TEXT,  -- of the media root where the source is read in place; NULL: the source is a blob
   result_key    TEXT    NOT NULL,  -- hash of everything that decides the output: the same key, the same work
   state         TEXT    NOT NULL CHECK(state IN ('waiting', 'queued', 'leased', 'done', 'failed', 'cancelled')),
