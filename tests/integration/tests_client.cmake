@@ -1,0 +1,1 @@
+nsic_test(client_job_test SOURCES integration/client_job_test.cc LIBS nsic_client nsic_coordinator)
