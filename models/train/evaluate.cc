@@ -104,11 +104,11 @@ void Divide(MeanScores* sums, int64_t count) {
 }
 
 json ScoresJson(const MeanScores& scores) {
-  const auto rounded = [](double value, double unit) { return std::round(value / unit) * unit; };
-  return {{"psnr_rgb", rounded(scores.psnr_rgb, 1e-3)},
-          {"psnr_y", rounded(scores.psnr_y, 1e-3)},
-          {"ssim_y", rounded(scores.ssim_y, 1e-5)},
-          {"psnr_b", rounded(scores.psnr_b, 1e-3)}};
+  const auto rounded = [](double value, double per_unit) { return std::round(value * per_unit) / per_unit; };
+  return {{"psnr_rgb", rounded(scores.psnr_rgb, 1e3)},
+          {"psnr_y", rounded(scores.psnr_y, 1e3)},
+          {"ssim_y", rounded(scores.ssim_y, 1e5)},
+          {"psnr_b", rounded(scores.psnr_b, 1e3)}};
 }
 
 Status UpdateCard(const EvaluateOptions& options, const Evaluation& evaluation, ModelPack pack) {
