@@ -149,6 +149,17 @@ TEST(NetworksTest, EqualTheirDefinitions) {
        [](const Layers& l, const at::Tensor& x) { return ReferenceSrvgg(l, x, 4); }},
       {"light", RandomLightPack(12, 3, HaloTiles(64, 12, 2)), 20, 34,
        [](const Layers& l, const at::Tensor& x) { return ReferenceLight(l, x); }},
+      // The fast path: one cell, cells that no tile of four divides, more than one block of tiles a row, channels that no vector divides.
+      {"light, one cell", RandomLightPack(48, 8, HaloTiles(64, 22, 2)), 2, 2,
+       [](const Layers& l, const at::Tensor& x) { return ReferenceLight(l, x); }},
+      {"light, 3 x 5 cells", RandomLightPack(48, 2, HaloTiles(64, 10, 2)), 6, 10,
+       [](const Layers& l, const at::Tensor& x) { return ReferenceLight(l, x); }},
+      {"light, wide", RandomLightPack(48, 8, HaloTiles(64, 22, 2)), 34, 182,
+       [](const Layers& l, const at::Tensor& x) { return ReferenceLight(l, x); }},
+      {"light, 7 features", RandomLightPack(7, 2, HaloTiles(64, 10, 2)), 18, 22,
+       [](const Layers& l, const at::Tensor& x) { return ReferenceLight(l, x); }},
+      {"light, 80 features", RandomLightPack(80, 1, HaloTiles(64, 8, 2)), 26, 50,
+       [](const Layers& l, const at::Tensor& x) { return ReferenceLight(l, x); }},
   };
   for (const Row& row : kRows) {
     const c10::InferenceMode no_gradients;
