@@ -2,6 +2,7 @@
 #include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -171,6 +172,11 @@ int Run(const Flags& flags) {
 }  // namespace nsic
 
 int main(int argc, char** argv) {
+  // OpenMP's threads spin while they wait unless told not to, which halves the speed as soon as another program wants a core. The library
+  // reads this when it is loaded, so it must stand in the environment before the program starts. Without /proc the worker is only slower.
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr && ::setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0) == 0) {
+    ::execv("/proc/self/exe", argv);
+  }
   CLI::App app("Does the tasks of an NSIC farm on this machine", "nsic-worker");
   nsic::Flags flags;
   CLI::App* run = app.add_subcommand("run", "Work for a coordinator until told to stop (SIGTERM)");

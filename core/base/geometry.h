@@ -25,12 +25,8 @@ struct Rect {
   int bottom() const { return y + height; }
   int64_t area() const { return int64_t{width} * height; }
   bool empty() const { return width <= 0 || height <= 0; }
-  bool Contains(const Rect& other) const {
-    return other.x >= x && other.y >= y && other.right() <= right() && other.bottom() <= bottom();
-  }
-  friend bool operator==(const Rect& a, const Rect& b) {
-    return a.x == b.x && a.y == b.y && a.width == b.width && a.height == b.height;
-  }
+  bool Contains(const Rect& other) const { return other.x >= x && other.y >= y && other.right() <= right() && other.bottom() <= bottom(); }
+  friend bool operator==(const Rect& a, const Rect& b) { return a.x == b.x && a.y == b.y && a.width == b.width && a.height == b.height; }
   friend bool operator!=(const Rect& a, const Rect& b) { return !(a == b); }
 };
 

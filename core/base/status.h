@@ -19,7 +19,7 @@ enum class StatusCode {
   kOk = 0,
   kCancelled = 1,
   kUnknown = 2,
-  kInvalidArgument = 3,    // the caller's input is wrong, and will be wrong again
+  kInvalidArgument = 3,  // the caller's input is wrong, and will be wrong again
   kDeadlineExceeded = 4,
   kNotFound = 5,
   kAlreadyExists = 6,
@@ -29,9 +29,9 @@ enum class StatusCode {
   kAborted = 10,
   kOutOfRange = 11,
   kUnimplemented = 12,
-  kInternal = 13,          // a bug or a broken invariant
-  kUnavailable = 14,       // try again later
-  kDataLoss = 15,          // a hash did not match, a file is truncated
+  kInternal = 13,     // a bug or a broken invariant
+  kUnavailable = 14,  // try again later
+  kDataLoss = 15,     // a hash did not match, a file is truncated
   kUnauthenticated = 16,
 };
 
@@ -81,7 +81,7 @@ Status ErrnoError(int error, std::string_view what);
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor): `return value;` is the point
+  Result(T value) : value_(std::move(value)) {}         // NOLINT(google-explicit-constructor): `return value;` is the point
   Result(Status status) : status_(std::move(status)) {  // NOLINT(google-explicit-constructor)
     if (status_.ok()) status_ = InternalError("a Result was made from an OK status without a value");
   }
@@ -110,10 +110,10 @@ class [[nodiscard]] Result {
 #define NSIC_CONCAT(a, b) NSIC_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function when `expression`, a Status, is not OK.
-#define NSIC_RETURN_IF_ERROR(expression)                            \
-  do {                                                              \
-    ::nsic::Status nsic_status_ = (expression);                     \
-    if (!nsic_status_.ok()) return nsic_status_;                    \
+#define NSIC_RETURN_IF_ERROR(expression)         \
+  do {                                           \
+    ::nsic::Status nsic_status_ = (expression);  \
+    if (!nsic_status_.ok()) return nsic_status_; \
   } while (false)
 
 // NSIC_ASSIGN_OR_RETURN(auto image, ReadImage(path)); returns from the enclosing function when the Result is an error.

@@ -22,17 +22,17 @@ enum class ModelTask { kEnhance, kScore, kClassify };
 
 // Everything in model.json.
 struct ModelCard {
-  std::string name;                           // "kairitsu-lite": lower case letters, digits, '-', '_', '.'
+  std::string name;  // "kairitsu-lite": lower case letters, digits, '-', '_', '.'
   ModelTask task = ModelTask::kEnhance;
   std::string architecture;                   // "light", "ns-iqe", "srvgg-compact", "ns-iqa", "ns-c", "identity"
   std::map<std::string, int64_t> parameters;  // of the architecture: {"features": 48, "layers": 8}
   int scale = 1;                              // output pixels per input pixel, each way
   TileSpec tiling;
-  std::string weights_sha256;                 // of weights.safetensors, checked at load
-  std::string licence;                        // SPDX
+  std::string weights_sha256;  // of weights.safetensors, checked at load
+  std::string licence;         // SPDX
   std::string description;
-  std::string card_json;                      // free-form "card" object (training data, metrics), kept as JSON text
-  std::vector<std::string> labels;            // of a classifier, in the order of its outputs
+  std::string card_json;            // free-form "card" object (training data, metrics), kept as JSON text
+  std::vector<std::string> labels;  // of a classifier, in the order of its outputs
 };
 
 struct ModelPack {
@@ -50,11 +50,12 @@ Result<ModelPack> ReadModelPack(const std::string& folder);
 // Writes both files (weights first, each by rename) and fills in weights_sha256. Creates the folder.
 Status WriteModelPack(const std::string& folder, const ModelPack& pack);
 
-// The identity, 64 hexadecimal digits: SHA-256 over the canonical JSON of {architecture, parameters, scale, task, tiling, weights_sha256, labels}.
+// The identity, 64 hexadecimal digits: SHA-256 over the canonical JSON of {architecture, parameters, scale, task, tiling, weights_sha256,
+// labels}.
 std::string PackIdentity(const ModelCard& card);
 
-// One file that travels: the two files, length-prefixed ("NSICPACK1\n", then for each: 8-byte little-endian length, bytes; model.json first).
-// This is the blob that Models.Put takes and workers fetch.
+// One file that travels: the two files, length-prefixed ("NSICPACK1\n", then for each: 8-byte little-endian length, bytes; model.json
+// first). This is the blob that Models.Put takes and workers fetch.
 std::string BundleModelPack(const ModelPack& pack);
 Result<ModelPack> UnbundleModelPack(std::string_view bytes, const std::string& what);
 

@@ -13,8 +13,8 @@ namespace nsic {
 
 enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64, kInt64, kInt32, kInt16, kInt8, kUInt8, kBool };
 
-size_t DTypeSize(DType dtype);             // bytes an element
-std::string_view DTypeName(DType dtype);   // as safetensors writes it: "F32", "F16", "BF16", "I64", ...
+size_t DTypeSize(DType dtype);            // bytes an element
+std::string_view DTypeName(DType dtype);  // as safetensors writes it: "F32", "F16", "BF16", "I64", ...
 
 // Contiguous, row-major, little-endian. data.size() == product(shape) * DTypeSize(dtype); a scalar has an empty shape.
 struct HostTensor {

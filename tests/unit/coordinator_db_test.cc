@@ -64,11 +64,10 @@ TEST_F(CoordinatorDbTest, SqlRefusesEveryOtherPairOfTaskStates) {
       ASSERT_TRUE(Run("UPDATE job SET n_queued = 0, pixels_total = 0 WHERE id = ?1", Id(n)).ok());
       const auto output = [&](TaskState state) { return state == TaskState::kDone ? std::make_optional(blob) : std::nullopt; };
       const auto sequence = [&](TaskState state) { return ended(state) ? std::make_optional<int64_t>(9000 + n) : std::nullopt; };
-      ASSERT_TRUE(
-          Run("INSERT INTO task(job_id, idx, file_idx, pixels, model_id, source_sha256, result_key, state, output_sha256,"
-              " result, end_seq, ended_ms) VALUES (?1, 0, 0, 1, 'm', 's', 'k', ?2, ?3, CAST(?3 AS BLOB), ?4, ?4)",
-              Id(n), Name(from), output(from), sequence(from))
-              .ok())
+      ASSERT_TRUE(Run("INSERT INTO task(job_id, idx, file_idx, pixels, model_id, source_sha256, result_key, state, output_sha256,"
+                      " result, end_seq, ended_ms) VALUES (?1, 0, 0, 1, 'm', 's', 'k', ?2, ?3, CAST(?3 AS BLOB), ?4, ?4)",
+                      Id(n), Name(from), output(from), sequence(from))
+                      .ok())
           << what;
       const Status moved =
           Run("UPDATE task SET state = ?2, output_sha256 = ?3, result = CAST(?3 AS BLOB), end_seq = ?4, ended_ms = ?4"
