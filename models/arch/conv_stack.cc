@@ -212,6 +212,7 @@ namespace {
 using Floats = hwy::AlignedFreeUniquePtr<float[]>;
 
 Floats ZeroFloats(int64_t count) {
+  HWY_ASSERT(count > 0);
   Floats floats = hwy::AllocateAligned<float>(static_cast<size_t>(count));
   std::memset(floats.get(), 0, static_cast<size_t>(count) * sizeof(float));
   return floats;
