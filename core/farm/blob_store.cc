@@ -382,6 +382,13 @@ Status BlobStore::Publish(Transfer& transfer) {
   transfer.fd.reset();
   AtStep("synced");
   const Reserved reserved(this, sha256);
+  NSIC_ASSIGN_OR_RETURN(const std::optional<BlobRecord> stored, index_->Find(sha256));
+  if (stored) {  // by a call that ended between this one's look and its beginning
+    ::unlink(upload_path.c_str());
+    std::lock_guard<std::mutex> lock(mutex_);
+    transfers_.erase(sha256);
+    return OkStatus();
+  }
   if (::rename(upload_path.c_str(), path.c_str()) != 0) return drop(ErrnoError(errno, "cannot rename to " + path));
   AtStep("renamed");
   NSIC_RETURN_IF_ERROR(SyncFolder(BlobFolder()));

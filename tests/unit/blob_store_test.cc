@@ -9,8 +9,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "core/base/digest.h"
 #include "core/base/files.h"
@@ -26,7 +28,9 @@ class FolderIndex : public BlobIndex {
   explicit FolderIndex(std::string folder) : folder_(std::move(folder)) { fs::create_directories(folder_ + "/struck"); }
 
   Result<std::optional<BlobRecord>> Find(const std::string& sha256) override {
-    if (!fs::exists(folder_ + "/" + sha256)) return std::optional<BlobRecord>();
+    const bool there = fs::exists(folder_ + "/" + sha256);
+    if (after_find) std::exchange(after_find, nullptr)();
+    if (!there) return std::optional<BlobRecord>();
     NSIC_ASSIGN_OR_RETURN(const std::string text, ReadFile(folder_ + "/" + sha256));
     const size_t line = text.find('\n');
     return std::make_optional(BlobRecord{sha256, std::stoll(text.substr(0, line)), text.substr(line + 1)});
@@ -60,6 +64,7 @@ class FolderIndex : public BlobIndex {
   std::mutex mutex;
   std::set<std::string> needed;
   std::atomic<bool> fail_adding{false};
+  std::function<void()> after_find;  // called once, between the next look and its answer
 
  private:
   const std::string folder_;
@@ -254,6 +259,18 @@ TEST_F(BlobStoreTest, ALaterCallTakesTheUploadOver) {
   ASSERT_TRUE(second->Append(bytes.substr(1000)).ok());
   EXPECT_TRUE(*second->Finish());
   ExpectStored(bytes, "taken over");
+}
+
+TEST_F(BlobStoreTest, ABlobThatIsStoredWhileAnotherCallBeginsCountsOnce) {
+  const std::string bytes = Noise(3000, 6);
+  index_->after_find = [&] { ASSERT_TRUE(store_->Put(bytes).ok()); };
+  const auto late = Begin(bytes);  // saw that it is missing
+  ASSERT_NE(late, nullptr);
+  ASSERT_TRUE(late->Append(bytes).ok());
+  EXPECT_TRUE(*late->Finish());
+  ExpectStored(bytes, "twice");
+  EXPECT_EQ(store_->usage().used(), 3000);
+  ExpectAgreement("twice");
 }
 
 TEST_F(BlobStoreTest, TheQuotaCountsUploadsInFlight) {
