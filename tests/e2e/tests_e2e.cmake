@@ -27,3 +27,7 @@ nsic_e2e_test(report TIMEOUT 300)
 nsic_e2e_test(monitoring TIMEOUT 300)
 nsic_e2e_test(faults TIMEOUT 900 ALONE)
 nsic_e2e_test(memory TIMEOUT 1200 ALONE)
+
+# Hours rather than minutes: only with tests/run.sh --system.
+nsic_e2e_test(soak TIMEOUT 14400 ALONE)
+set_tests_properties(e2e_soak PROPERTIES LABELS system)
