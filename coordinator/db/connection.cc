@@ -14,7 +14,7 @@ Connection::Connection(const std::string& path, Mode mode)
   if (mode == Mode::kReadWrite) {
     const std::string journal = database_.execAndGet("PRAGMA journal_mode = WAL").getString();
     if (journal != "wal") throw SQLite::Exception("cannot use a write-ahead log on this file system (journal mode is " + journal + ")");
-    database_.exec("PRAGMA synchronous = FULL");   // a commit that was acknowledged survives a power cut
+    database_.exec("PRAGMA synchronous = FULL");  // a commit that was acknowledged survives a power cut
     database_.exec("PRAGMA foreign_keys = ON");
     if (database_.execAndGet("PRAGMA foreign_keys").getInt() != 1) throw SQLite::Exception("this SQLite cannot enforce foreign keys");
   }
