@@ -30,12 +30,13 @@ class FarmConnection {
   BlobTransfer& blobs() { return blobs_; }  // gives up
   BlobTransfer& patient_blobs() { return patient_blobs_; }
   v1::Jobs::Stub& jobs() { return *jobs_; }  // for Watch
+  grpc::Channel& channel() { return *channel_; }
 
   // The same codes as on the wire; UNAVAILABLE and UNAUTHENTICATED say what to do.
   template <typename Request, typename Reply, typename Stub>
   Status Call(Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Reply*), const Request& request, Reply* reply,
               const CancelToken& cancel, bool patient = false) {
-    return Explain(CallWithRetry(patient ? patient_policy_ : RetryPolicy(), cancel, [&](grpc::ClientContext* context) {
+    return Explain(CallWithRetry(channel_.get(), patient ? patient_policy_ : RetryPolicy(), cancel, [&](grpc::ClientContext* context) {
       reply->Clear();
       return (stub.*method)(context, request, reply);
     }));

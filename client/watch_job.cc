@@ -45,7 +45,7 @@ Status WatchJob(FarmConnection* farm, const std::string& job_id, int64_t after, 
     if (!IsRetryable(status)) return status;
     ++failures;
     if (failures == 1) hooks.connection(status);
-    if (cancel.WaitFor(std::max(std::chrono::milliseconds(100), RetryDelay(policy, failures)))) return cancel.Check();
+    NSIC_RETURN_IF_ERROR(WaitToRetry(&farm->channel(), std::max(std::chrono::milliseconds(100), RetryDelay(policy, failures)), cancel));
   }
 }
 

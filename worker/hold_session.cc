@@ -37,7 +37,7 @@ RetryPolicy Patiently() {
 }
 
 Session::Session(const std::shared_ptr<grpc::Channel>& channel, v1::RegisterRequest worker, std::string address, const Clock* clock)
-    : stub_(v1::Work::NewStub(channel)), worker_(std::move(worker)), address_(std::move(address)), clock_(clock) {}
+    : channel_(channel), stub_(v1::Work::NewStub(channel)), worker_(std::move(worker)), address_(std::move(address)), clock_(clock) {}
 
 Status Session::Call(const RetryPolicy& policy, const CancelToken& cancel, const Method& method) {
   std::string id;
@@ -49,7 +49,7 @@ Status Session::Call(const RetryPolicy& policy, const CancelToken& cancel, const
     if (id.empty()) {
       NSIC_ASSIGN_OR_RETURN(id, EnterOtherThan("", policy, cancel));
     }
-    const Status status = CallWithRetry(policy, cancel, [&](grpc::ClientContext* context) {
+    const Status status = CallWithRetry(channel_.get(), policy, cancel, [&](grpc::ClientContext* context) {
       const grpc::Status answer = method(context, id);
       Note(answer);
       return answer;
@@ -70,7 +70,7 @@ Result<std::string> Session::EnterOtherThan(const std::string& old, const RetryP
   Status status = old.empty() ? OkStatus() : CountFence();
   v1::RegisterResponse response;
   if (status.ok()) {
-    status = CallWithRetry(policy, cancel, [&](grpc::ClientContext* context) {
+    status = CallWithRetry(channel_.get(), policy, cancel, [&](grpc::ClientContext* context) {
       response.Clear();
       const grpc::Status answer = stub_->Register(context, worker_, &response);
       Note(answer);

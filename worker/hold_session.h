@@ -51,6 +51,7 @@ class Session {
   Status CountFence();
   void Note(const grpc::Status& status);
 
+  const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::Work::Stub> stub_;
   const v1::RegisterRequest worker_;
   const std::string address_;

@@ -177,18 +177,19 @@ class ProgressMeter {
 // Counts attempts that moved nothing and waits between them.
 class Patience {
  public:
-  Patience(const RetryPolicy& policy, const CancelToken& cancel) : policy_(policy), cancel_(cancel) {}
+  Patience(grpc::Channel* channel, const RetryPolicy& policy, const CancelToken& cancel)
+      : channel_(channel), policy_(policy), cancel_(cancel) {}
   void Moved() { failures_ = 0; }
   // Waits before another attempt; returns `why` when there shall be none.
   Status WaitAfter(const Status& why) {
     NSIC_RETURN_IF_ERROR(cancel_.Check());
     ++failures_;
     if (failures_ == policy_.max_attempts) return why;
-    cancel_.WaitFor(RetryDelay(policy_, failures_));
-    return cancel_.Check();
+    return WaitToRetry(channel_, RetryDelay(policy_, failures_), cancel_);
   }
 
  private:
+  grpc::Channel* const channel_;
   const RetryPolicy& policy_;
   const CancelToken& cancel_;
   int failures_ = 0;
@@ -197,8 +198,8 @@ class Patience {
 }  // namespace
 
 struct BlobTransfer::Impl {
-  Impl(std::shared_ptr<grpc::Channel> channel, RetryPolicy retry_policy)
-      : stub(v1::Blobs::NewStub(std::move(channel))), policy(retry_policy) {}
+  Impl(std::shared_ptr<grpc::Channel> farm_channel, RetryPolicy retry_policy)
+      : channel(std::move(farm_channel)), stub(v1::Blobs::NewStub(channel)), policy(retry_policy) {}
 
   // Sends from `offset` to the end in one stream.
   Status SendOnce(Source* source, const std::string& sha256, int64_t size, int64_t offset, const CancelToken& cancel,
@@ -229,14 +230,14 @@ struct BlobTransfer::Impl {
 
   Status Upload(Source* source, const std::string& sha256, int64_t size, const CancelToken& cancel, const Progress& progress) {
     ProgressMeter meter(progress);
-    Patience patience(policy, cancel);
+    Patience patience(channel.get(), policy, cancel);
     int64_t received = -1;
     bool restarted = false;
     while (true) {
       v1::StatBlobRequest request;
       request.set_sha256(sha256);
       v1::BlobStat stat;
-      NSIC_RETURN_IF_ERROR(CallWithRetry(policy, cancel, [&](grpc::ClientContext* context) {
+      NSIC_RETURN_IF_ERROR(CallWithRetry(channel.get(), policy, cancel, [&](grpc::ClientContext* context) {
         stat.Clear();
         return stub->Stat(context, request, &stat);
       }));
@@ -309,7 +310,7 @@ struct BlobTransfer::Impl {
                   const Progress& progress) {
     ProgressMeter meter(progress);
     meter.Reached(position);
-    Patience patience(policy, cancel);
+    Patience patience(channel.get(), policy, cancel);
     bool restarted = false;
     while (true) {
       NSIC_RETURN_IF_ERROR(cancel.Check());
@@ -339,6 +340,7 @@ struct BlobTransfer::Impl {
     }
   }
 
+  const std::shared_ptr<grpc::Channel> channel;
   const std::unique_ptr<v1::Blobs::Stub> stub;
   const RetryPolicy policy;
 };

@@ -17,6 +17,7 @@ namespace {
 constexpr size_t kMinTokenLength = 16;
 constexpr int kKeepaliveTimeMs = 20'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
+constexpr std::chrono::milliseconds kCancelCheckEvery{50};
 
 // Puts the token into every call's metadata, so that no caller can forget it. Call credentials would need TLS.
 class BearerToken : public grpc::experimental::Interceptor {
@@ -144,7 +145,20 @@ std::chrono::milliseconds RetryDelay(const RetryPolicy& policy, int failures) {
   return std::chrono::milliseconds(std::uniform_int_distribution<int64_t>(0, most)(random));
 }
 
-Status CallWithRetry(const RetryPolicy& policy, const CancelToken& cancel, const std::function<grpc::Status(grpc::ClientContext*)>& call) {
+Status WaitToRetry(grpc::Channel* channel, std::chrono::milliseconds delay, const CancelToken& cancel) {
+  if (channel->GetState(true) == GRPC_CHANNEL_READY) {  // the server itself wants us to wait
+    cancel.WaitFor(delay);
+    return cancel.Check();
+  }
+  const auto end = std::chrono::system_clock::now() + delay;
+  for (auto now = end - delay; now < end && !cancel.cancelled(); now = std::chrono::system_clock::now()) {
+    if (channel->WaitForConnected(std::min(end, now + kCancelCheckEvery))) break;
+  }
+  return cancel.Check();
+}
+
+Status CallWithRetry(grpc::Channel* channel, const RetryPolicy& policy, const CancelToken& cancel,
+                     const std::function<grpc::Status(grpc::ClientContext*)>& call) {
   for (int attempt = 1;; ++attempt) {
     NSIC_RETURN_IF_ERROR(cancel.Check());
     Status status;
@@ -157,7 +171,7 @@ Status CallWithRetry(const RetryPolicy& policy, const CancelToken& cancel, const
     if (status.ok()) return status;  // done is done, even if it was to be cancelled
     NSIC_RETURN_IF_ERROR(cancel.Check());
     if (!IsRetryable(status) || attempt == policy.max_attempts) return status;
-    if (cancel.WaitFor(RetryDelay(policy, attempt))) return cancel.Check();
+    NSIC_RETURN_IF_ERROR(WaitToRetry(channel, RetryDelay(policy, attempt), cancel));
   }
 }
 

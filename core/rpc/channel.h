@@ -55,9 +55,14 @@ bool IsRetryable(const Status& status);
 // How long to wait before attempt `failures` + 1, failures >= 1: full jitter, uniform between 0 and the doubled delay.
 std::chrono::milliseconds RetryDelay(const RetryPolicy& policy, int failures);
 
-// Calls `call` with a fresh context (deadline set) until it succeeds, fails with a status that is not retryable, attempts run out, or
-// `cancel` is set (CANCELLED; a call under way is cancelled too). Only for idempotent methods: all of ours are.
-Status CallWithRetry(const RetryPolicy& policy, const CancelToken& cancel, const std::function<grpc::Status(grpc::ClientContext*)>& call);
+// Waits `delay`, or less: until a channel that had lost its connection has one again, or `cancel` is set (then CANCELLED). gRPC completes
+// a connection only while somebody waits for the channel, so who tries again must wait here and not just sleep.
+Status WaitToRetry(grpc::Channel* channel, std::chrono::milliseconds delay, const CancelToken& cancel);
+
+// Calls `call`, a method on `channel`, with a fresh context (deadline set) until it succeeds, fails with a status that is not retryable,
+// attempts run out, or `cancel` is set (CANCELLED; a call under way is cancelled too). Only for idempotent methods: all of ours are.
+Status CallWithRetry(grpc::Channel* channel, const RetryPolicy& policy, const CancelToken& cancel,
+                     const std::function<grpc::Status(grpc::ClientContext*)>& call);
 
 }  // namespace nsic
 

@@ -60,8 +60,8 @@ class Worker {
     registration.set_memory_bytes(1 << 30);
     v1::RegisterResponse session;
     while (!stop_.cancelled()) {
-      const Status registered =
-          CallWithRetry(policy, stop_, [&](grpc::ClientContext* context) { return work_->Register(context, registration, &session); });
+      const Status registered = CallWithRetry(
+          channel_.get(), policy, stop_, [&](grpc::ClientContext* context) { return work_->Register(context, registration, &session); });
       if (!registered.ok()) continue;
       Status status;
       while (status.ok()) {
@@ -71,7 +71,8 @@ class Worker {
         request.set_max_tasks(2);
         request.set_wait_ms(200);
         v1::LeaseResponse leases;
-        status = CallWithRetry(policy, stop_, [&](grpc::ClientContext* context) { return work_->Lease(context, request, &leases); });
+        status = CallWithRetry(channel_.get(), policy, stop_,
+                               [&](grpc::ClientContext* context) { return work_->Lease(context, request, &leases); });
         for (const v1::LeasedTask& task : leases.tasks()) {
           if (status.ok()) status = Answer(session.session(), task);
         }
@@ -88,7 +89,8 @@ class Worker {
       item->set_token(task.token());
       item->set_failure_class(v1::FAILURE_CLASS_BAD_INPUT);
       item->set_message("the picture is truncated");
-      return CallWithRetry(RetryPolicy{0}, stop_, [&](grpc::ClientContext* context) { return work_->Fail(context, request, &items); });
+      return CallWithRetry(channel_.get(), RetryPolicy{0}, stop_,
+                           [&](grpc::ClientContext* context) { return work_->Fail(context, request, &items); });
     }
     const std::string output = OutputOf(task.source().content().sha256());
     NSIC_RETURN_IF_ERROR(blobs_.UploadBytes(output, Sha256Hex(output), stop_));
@@ -106,7 +108,8 @@ class Worker {
     result->set_device("cpu");
     result->set_seconds(0.5);
     ++done_;
-    return CallWithRetry(RetryPolicy{0}, stop_, [&](grpc::ClientContext* context) { return work_->Complete(context, request, &items); });
+    return CallWithRetry(channel_.get(), RetryPolicy{0}, stop_,
+                         [&](grpc::ClientContext* context) { return work_->Complete(context, request, &items); });
   }
 
   const std::shared_ptr<grpc::Channel> channel_;

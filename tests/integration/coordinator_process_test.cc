@@ -127,7 +127,8 @@ class FakeWorker {
     hello.set_protocol(kProtocolVersion);
     hello.set_version("0.1.0");
     v1::RegisterResponse session;
-    NSIC_RETURN_IF_ERROR(CallWithRetry(kPatient, stop_, [&](grpc::ClientContext* c) { return stub->Register(c, hello, &session); }));
+    NSIC_RETURN_IF_ERROR(
+        CallWithRetry(channel_.get(), kPatient, stop_, [&](grpc::ClientContext* c) { return stub->Register(c, hello, &session); }));
     while (!stop_.cancelled()) {
       v1::LeaseRequest ask;
       ask.set_session(session.session());
@@ -136,7 +137,8 @@ class FakeWorker {
       ask.set_wait_ms(500);
       v1::LeaseResponse lease;
       // The same request id in every retry: a lost reply loses no task.
-      NSIC_RETURN_IF_ERROR(CallWithRetry(kPatient, stop_, [&](grpc::ClientContext* c) { return stub->Lease(c, ask, &lease); }));
+      NSIC_RETURN_IF_ERROR(
+          CallWithRetry(channel_.get(), kPatient, stop_, [&](grpc::ClientContext* c) { return stub->Lease(c, ask, &lease); }));
       for (const v1::LeasedTask& task : lease.tasks()) {
         NSIC_ASSIGN_OR_RETURN(const std::string source,
                               transfer_.DownloadBytes(task.source().content().sha256(), task.source().content().size(), stop_));
@@ -153,7 +155,8 @@ class FakeWorker {
         item->mutable_result()->set_height(1);
         item->mutable_result()->set_model_id(task.options().model_id());
         v1::ItemsResponse reply;
-        NSIC_RETURN_IF_ERROR(CallWithRetry(kPatient, stop_, [&](grpc::ClientContext* c) { return stub->Complete(c, done, &reply); }));
+        NSIC_RETURN_IF_ERROR(
+            CallWithRetry(channel_.get(), kPatient, stop_, [&](grpc::ClientContext* c) { return stub->Complete(c, done, &reply); }));
         if (reply.items(0).code() != 0) return InternalError("Complete says " + reply.items(0).message());
         {
           std::lock_guard<std::mutex> lock(mutex_);
@@ -189,7 +192,8 @@ TEST_F(ProcessTest, KilledAgainAndAgainItLosesNothingThatItAcknowledged) {
   v1::GetModelRequest get_model;
   get_model.set_name_or_id("copy");
   v1::Model model;
-  ASSERT_TRUE(CallWithRetry(kPatient, cancel, [&](grpc::ClientContext* c) { return models->Get(c, get_model, &model); }).ok());
+  ASSERT_TRUE(
+      CallWithRetry(channel.get(), kPatient, cancel, [&](grpc::ClientContext* c) { return models->Get(c, get_model, &model); }).ok());
   v1::JobManifest manifest;
   std::vector<std::string> sources;
   for (int i = 0; i < kFiles; ++i) {
@@ -215,7 +219,7 @@ TEST_F(ProcessTest, KilledAgainAndAgainItLosesNothingThatItAcknowledged) {
   options->set_jpeg_quality(95);
   ASSERT_TRUE(transfer.UploadBytes(bytes, Sha256Hex(bytes), cancel).ok());
   v1::Job job;
-  ASSERT_TRUE(CallWithRetry(kPatient, cancel, [&](grpc::ClientContext* c) { return jobs->Submit(c, submit, &job); }).ok());
+  ASSERT_TRUE(CallWithRetry(channel.get(), kPatient, cancel, [&](grpc::ClientContext* c) { return jobs->Submit(c, submit, &job); }).ok());
 
   std::vector<std::unique_ptr<FakeWorker>> workers;
   for (int i = 0; i < 3; ++i) workers.push_back(std::make_unique<FakeWorker>("w" + std::to_string(i), address));
@@ -249,7 +253,8 @@ TEST_F(ProcessTest, KilledAgainAndAgainItLosesNothingThatItAcknowledged) {
     v1::ListOutputsRequest list;
     list.set_job_id(submit.job_id());
     v1::ListOutputsResponse outputs;
-    ASSERT_TRUE(CallWithRetry(kPatient, cancel, [&](grpc::ClientContext* c) { return jobs->ListOutputs(c, list, &outputs); }).ok());
+    ASSERT_TRUE(
+        CallWithRetry(channel.get(), kPatient, cancel, [&](grpc::ClientContext* c) { return jobs->ListOutputs(c, list, &outputs); }).ok());
     std::map<int64_t, std::string> after;
     for (const v1::TaskOutcome& outcome : outputs.outcomes()) after[outcome.task_id()] = outcome.result().output().sha256();
     for (const auto& [task, sha256] : before) EXPECT_EQ(after[task], sha256) << "task " << task << " after kill " << kill;
@@ -261,7 +266,7 @@ TEST_F(ProcessTest, KilledAgainAndAgainItLosesNothingThatItAcknowledged) {
 
   v1::JobId id;
   id.set_job_id(submit.job_id());
-  ASSERT_TRUE(CallWithRetry(kPatient, cancel, [&](grpc::ClientContext* c) { return jobs->Get(c, id, &job); }).ok());
+  ASSERT_TRUE(CallWithRetry(channel.get(), kPatient, cancel, [&](grpc::ClientContext* c) { return jobs->Get(c, id, &job); }).ok());
   EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED) << job.DebugString();
   EXPECT_EQ(job.tasks_done(), kFiles);
   for (const std::string& source : sources) {

@@ -143,6 +143,7 @@ RetryPolicy Fast() {
 }
 
 TEST(CallWithRetry, RetriesWhatIsWorthIt) {
+  const auto channel = OpenChannel("127.0.0.1:1", "");  // nobody there: the answers are made here
   const struct {
     const char* name;
     std::vector<grpc::StatusCode> answers;
@@ -158,7 +159,7 @@ TEST(CallWithRetry, RetriesWhatIsWorthIt) {
   for (const auto& row : kRows) {
     int calls = 0;
     CancelToken cancel;
-    const Status status = CallWithRetry(Fast(), cancel, [&](grpc::ClientContext* context) {
+    const Status status = CallWithRetry(channel.get(), Fast(), cancel, [&](grpc::ClientContext* context) {
       EXPECT_GT(context->deadline(), std::chrono::system_clock::now()) << row.name;
       return grpc::Status(row.answers[static_cast<size_t>(calls++)], "x");
     });
@@ -168,12 +169,13 @@ TEST(CallWithRetry, RetriesWhatIsWorthIt) {
 }
 
 TEST(CallWithRetry, WithoutALimitItGoesOnUntilCancelled) {
+  const auto channel = OpenChannel("127.0.0.1:1", "");
   RetryPolicy policy = Fast();
   policy.max_attempts = 0;
   policy.max_delay = milliseconds(1);
   CancelToken cancel;
   int calls = 0;
-  const Status status = CallWithRetry(policy, cancel, [&](grpc::ClientContext*) {
+  const Status status = CallWithRetry(channel.get(), policy, cancel, [&](grpc::ClientContext*) {
     if (++calls == 50) cancel.Cancel();
     return grpc::Status(grpc::UNAVAILABLE, "x");
   });
@@ -212,7 +214,7 @@ class ChannelTest : public ::testing::Test {
   Status Stat(const std::shared_ptr<grpc::Channel>& channel, const std::string& sha256, const CancelToken& cancel,
               const RetryPolicy& policy = Fast()) {
     const auto stub = v1::Blobs::NewStub(channel);
-    return CallWithRetry(policy, cancel, [&](grpc::ClientContext* context) {
+    return CallWithRetry(channel.get(), policy, cancel, [&](grpc::ClientContext* context) {
       v1::StatBlobRequest request;
       request.set_sha256(sha256);
       v1::BlobStat reply;
@@ -272,6 +274,22 @@ TEST_F(ChannelTest, FindsARestartedServerAgain) {
   Start(address_);
   caller.join();
   EXPECT_EQ(status.code(), StatusCode::kUnauthenticated);
+}
+
+// Six attempts in a row are over at once if nobody lets the channel connect between them.
+TEST_F(ChannelTest, WaitingLetsTheChannelConnect) {
+  Start("127.0.0.1:0");
+  server_->Shutdown();
+  server_.reset();
+  const auto channel = OpenChannel(address_, "");
+  CancelToken cancel;
+  RetryPolicy once = Fast();
+  once.max_attempts = 1;
+  EXPECT_EQ(Stat(channel, "x", cancel, once).code(), StatusCode::kUnavailable);
+  Start(address_);
+  EXPECT_TRUE(WaitToRetry(channel.get(), std::chrono::seconds(30), cancel).ok());
+  EXPECT_EQ(channel->GetState(false), GRPC_CHANNEL_READY);
+  EXPECT_EQ(Stat(channel, "x", cancel, once).code(), StatusCode::kUnauthenticated);
 }
 
 TEST_F(ChannelTest, AProxyOfTheEnvironmentIsNotUsed) {
