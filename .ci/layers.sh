@@ -16,7 +16,7 @@ core/base/(log|program)\.   core/base/                                          
 core/base/                  core/base/                                                              openssl/
 core/farm/tile_grid         core/base/|core/farm/tile_grid                                          -
 core/farm/                  core/(base|farm)/                                                       nlohmann/
-core/rpc/                   core/(base|farm|rpc)/|nsic/v1/                                          grpc/|grpcpp/|google/protobuf/|spdlog/
+core/rpc/                   core/(base|farm|rpc)/|core/media/video\.h|nsic/v1/                      grpc/|grpcpp/|google/protobuf/|spdlog/
 core/media/                 core/(base|media)/|core/farm/tile_grid                                  vips/|glib|libav|libsw|zimg|opencv2/|lcms2
 core/infer/                 core/(base|infer)/|core/farm/tile_grid|models/(arch|io)/                torch/|ATen/|c10/|nlohmann/|hwy/
 core/quality/               core/(base|media|quality)/                                              opencv2/|vips/
