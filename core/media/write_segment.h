@@ -29,9 +29,12 @@ struct EncodeOptions {
 // too large).
 Result<EncodePlan> PlanEncode(const VideoProbe& probe, const EncodeOptions& options, int network_scale);
 
-// What `plan.container` cannot hold of this file, a sentence each: "subtitle stream 3 (ass) cannot be stored in mp4". Empty: everything
-// fits.
-std::vector<std::string> ContainerFaults(const VideoProbe& probe, const EncodePlan& plan);
+// What `plan.container` cannot hold of this file. Empty: everything fits.
+struct ContainerFault {
+  int stream = -1;   // its index, for JoinPlan::dropped_streams; probe.info.stream_index: the restored video itself, as it is encoded
+  std::string what;  // "subtitle stream 3 (ass) cannot be stored in mp4"
+};
+std::vector<ContainerFault> ContainerFaults(const VideoProbe& probe, const EncodePlan& plan);
 
 // One thread at a time. The file it writes (NUT: time stamps are exact) is for JoinVideo alone.
 class SegmentWriter {
