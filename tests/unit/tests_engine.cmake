@@ -12,3 +12,5 @@ set_tests_properties(engine_test import_checkpoint_test PROPERTIES ENVIRONMENT O
 find_package(benchmark REQUIRED)
 add_executable(engine_bench bench/engine_bench.cc)
 target_link_libraries(engine_bench PRIVATE nsic_infer benchmark::benchmark)
+add_executable(conv_bench bench/conv_bench.cc)
+target_link_libraries(conv_bench PRIVATE nsic_arch nsic_conv_stack hwy OpenMP::OpenMP_CXX)
