@@ -10,19 +10,29 @@ namespace nsic {
 struct FrameSpan {
   int first = 0;
   int count = 0;
+
+  int end() const { return first + count; }
+  friend bool operator==(const FrameSpan& a, const FrameSpan& b) { return a.first == b.first && a.count == b.count; }
 };
 
+// Segments are made by time, for the sake of encoders and players, within bounds on their frames: what a slide show or a camera with a
+// thousand frames a second would make of seconds alone is of no use.
 struct SegmentTargets {
   double least_seconds = 2;
   double most_seconds = 10;
-  int64_t most_pixels = 0;  // of a segment's frames together; 0: no limit. A segment has at least one frame, whatever its pixels
+  int least_frames = 24;
+  int most_frames = 4096;
 };
 
-// Spans that cover frames [range.first, range.first + range.count) in order. `pts` (strictly increasing) times `seconds_per_tick` is time.
-// Cuts fall on `key_frames` (increasing) where one lies between the least and the most seconds, on the last such one; else in the middle of
-// a GOP at the most.
+// Spans that cover the frames of `range` in order. `pts` (strictly increasing) times `seconds_per_tick` is time; `key_frames` (increasing)
+// are numbers into it. Each span is at most the most seconds and frames long and, but for one that is the whole range, at least the least.
+// Within that, cuts fall on the last key frame there is; where there is none, in the middle of a GOP, as late as possible. Frames win
+// over seconds. Takes time by the number of spans, not of frames.
 std::vector<FrameSpan> PlanSegments(const std::vector<int64_t>& pts, double seconds_per_tick, const std::vector<int>& key_frames,
-                                    FrameSpan range, int64_t pixels_per_frame, const SegmentTargets& targets);
+                                    FrameSpan range, const SegmentTargets& targets);
+
+// Cuts a span into parts of at most `most` frames (at least 1) that differ in length by one frame at most.
+std::vector<FrameSpan> ShareFrames(FrameSpan span, int most);
 
 }  // namespace nsic
 
