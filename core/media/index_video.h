@@ -16,7 +16,7 @@ namespace nsic {
 struct StreamFacts {
   int index = 0;
   std::string kind;   // "video", "audio", "subtitle", "attachment", "data"
-  std::string codec;  // FFmpeg's name
+  std::string codec;  // FFmpeg's name; of data streams the four characters of their tag where they have one ("tmcd", "gpmd")
   std::string language;
   std::string title;
   bool attached_picture = false;
@@ -27,6 +27,7 @@ struct VideoProbe {
   std::string container;  // what its own is called for --container keep: "mkv", "mp4", "webm", or FFmpeg's name of another: "mpegts", "avi"
   std::vector<StreamFacts> streams;
   int64_t duration_us = 0;  // as the header claims; 0: unknown
+  bool turned = false;      // a display matrix says that players turn or mirror the picture
 };
 
 // Reads headers and decodes the first frame (which alone tells pixel format and field flags of some codecs). INVALID_ARGUMENT, naming the
