@@ -38,9 +38,23 @@ using ReadPixels = std::function<Status(const Rect& rect, float* planar)>;
 using WritePixels = std::function<Status(const Rect& rect, const float* planar)>;
 
 struct EnhanceStats {
-  int64_t tiles = 0;         // inferred
-  int64_t tiles_redone = 0;  // redone in fp32 because of NaN, Inf or flat output
-  int64_t pixels = 0;        // input pixels of the region
+  int64_t tiles = 0;           // inferred
+  int64_t tiles_redone = 0;    // redone in fp32 because of NaN, Inf or flat output
+  int64_t tiles_repeated = 0;  // of a frame: taken from the frames before
+  int64_t pixels = 0;          // input pixels of the region
+};
+
+// Enhances the frames of a video, one after the other. A tile whose input has not changed repeats the output that it had, in place of
+// another inference. Not thread-safe; each call is one of its enhancer.
+class FrameEnhancer {
+ public:
+  virtual ~FrameEnhancer() = default;
+  // `before` has 3 x height x width planar floats in [0, 1]; writes 3 x (scale * height) x (scale * width) to `after`. Both must stay as
+  // they are until the next call has returned, which compares with the one and repeats from the other.
+  // Errors as Enhancer::Enhance has them; after one this is of no more use.
+  virtual Result<EnhanceStats> Enhance(const float* before, float* after, const CancelToken& cancel) = 0;
+  // What is kept from frame to frame besides these, at most.
+  virtual int64_t memory_bytes() const = 0;
 };
 
 // An enhancer, loaded. One call at a time; other threads may call Enhance on other Enhancers.
@@ -57,6 +71,11 @@ class Enhancer {
   // RESOURCE_EXHAUSTED when one tile alone does not fit the memory budget; DATA_LOSS when output stays NaN or Inf in fp32.
   virtual Result<EnhanceStats> Enhance(Size picture, const Rect& region, const ReadPixels& read, const WritePixels& write,
                                        const CancelToken& cancel) = 0;
+
+  // For frames of this size. The pixels are those that Enhance gives for each, bit for bit, with a `threshold` of 0. With one above, a
+  // tile repeats while no sample of its input differs by more from the input that its output was computed from, so that nothing drifts.
+  // The enhancer must outlive what it returns.
+  virtual std::unique_ptr<FrameEnhancer> ForFrames(Size frame, float threshold) = 0;
 };
 
 // INVALID_ARGUMENT when a tensor is missing, extra or of the wrong shape (named), or the pack is no enhancer.

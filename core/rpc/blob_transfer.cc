@@ -159,6 +159,27 @@ class PartFile : public Sink {
   const UniqueFd fd_;
 };
 
+// What a download wants: a blob, or a part of one.
+struct Wanted {
+  std::string sha256;  // of the blob
+  int64_t offset = 0;
+  int64_t size = 0;      // bytes from `offset` on
+  std::string expected;  // SHA-256 of these bytes
+  std::string name() const {
+    return expected == sha256 ? "blob " + sha256 : std::to_string(size) + " bytes from " + std::to_string(offset) + " on of blob " + sha256;
+  }
+};
+
+std::string ToHex(std::string_view bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const char byte : bytes) {
+    text += kDigits[static_cast<unsigned char>(byte) >> 4];
+    text += kDigits[static_cast<unsigned char>(byte) & 15];
+  }
+  return text;
+}
+
 // Tells a Progress about bytes once, however often they move.
 class ProgressMeter {
  public:
@@ -234,13 +255,7 @@ struct BlobTransfer::Impl {
     int64_t received = -1;
     bool restarted = false;
     while (true) {
-      v1::StatBlobRequest request;
-      request.set_sha256(sha256);
-      v1::BlobStat stat;
-      NSIC_RETURN_IF_ERROR(CallWithRetry(channel.get(), policy, cancel, [&](grpc::ClientContext* context) {
-        stat.Clear();
-        return stub->Stat(context, request, &stat);
-      }));
+      NSIC_ASSIGN_OR_RETURN(const v1::BlobStat stat, Stat(sha256, cancel));
       if (stat.stored()) {
         meter.Reached(size);
         return OkStatus();
@@ -277,22 +292,33 @@ struct BlobTransfer::Impl {
     }
   }
 
-  // Receives from `*position` in one stream, moving `*position` and `*digest` on.
-  Status ReceiveOnce(const std::string& sha256, int64_t size, const CancelToken& cancel, Sink* sink, Sha256* digest, int64_t* position,
-                     ProgressMeter* meter) {
+  Result<v1::BlobStat> Stat(const std::string& sha256, const CancelToken& cancel) {
+    v1::StatBlobRequest request;
+    request.set_sha256(sha256);
+    v1::BlobStat stat;
+    NSIC_RETURN_IF_ERROR(CallWithRetry(channel.get(), policy, cancel, [&](grpc::ClientContext* context) {
+      stat.Clear();
+      return stub->Stat(context, request, &stat);
+    }));
+    return stat;
+  }
+
+  // Receives from `*position` of what is wanted in one stream, moving `*position` and `*digest` on.
+  Status ReceiveOnce(const Wanted& wanted, const CancelToken& cancel, Sink* sink, Sha256* digest, int64_t* position, ProgressMeter* meter) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + policy.deadline);
     const CancelCallback on_cancel(cancel, [&context] { context.TryCancel(); });
     v1::DownloadRequest request;
-    request.set_sha256(sha256);
-    request.set_offset(*position);
+    request.set_sha256(wanted.sha256);
+    request.set_offset(wanted.offset + *position);
+    request.set_length(wanted.size - *position);
     auto stream = stub->Download(&context, request);
     v1::DownloadChunk chunk;
     Status local;
     while (local.ok() && stream->Read(&chunk)) {
       const int64_t next = *position + static_cast<int64_t>(chunk.data().size());
-      if (next > size) {
-        local = DataLossError("the coordinator sent more than the " + std::to_string(size) + " bytes of blob " + sha256);
+      if (next > wanted.size) {
+        local = DataLossError("the coordinator sent more than the " + std::to_string(wanted.size) + " bytes of " + wanted.name());
       } else {
         local = sink->Append(chunk.data());
       }
@@ -306,8 +332,7 @@ struct BlobTransfer::Impl {
     return local.ok() ? remote : local;
   }
 
-  Status Download(const std::string& sha256, int64_t size, Sink* sink, Sha256 digest, int64_t position, const CancelToken& cancel,
-                  const Progress& progress) {
+  Status Download(const Wanted& wanted, Sink* sink, Sha256 digest, int64_t position, const CancelToken& cancel, const Progress& progress) {
     ProgressMeter meter(progress);
     meter.Reached(position);
     Patience patience(channel.get(), policy, cancel);
@@ -315,15 +340,17 @@ struct BlobTransfer::Impl {
     while (true) {
       NSIC_RETURN_IF_ERROR(cancel.Check());
       Status status;
-      if (position < size) {
+      if (position < wanted.size) {
         const int64_t before = position;
-        status = ReceiveOnce(sha256, size, cancel, sink, &digest, &position, &meter);
+        status = ReceiveOnce(wanted, cancel, sink, &digest, &position, &meter);
         if (position > before) patience.Moved();
-        if (status.ok() && position < size) status = UnavailableError("the coordinator stopped in the middle of blob " + sha256);
+        if (status.ok() && position < wanted.size) {
+          status = UnavailableError("the coordinator stopped in the middle of " + wanted.name());
+        }
       }
       if (status.ok()) {
-        if (digest.Hex() == sha256) return OkStatus();
-        status = DataLossError("what arrived of blob " + sha256 + " does not have that hash");
+        if (digest.Hex() == wanted.expected) return OkStatus();
+        status = DataLossError("what arrived of " + wanted.name() + " does not have the hash " + wanted.expected);
       }
       NSIC_RETURN_IF_ERROR(cancel.Check());
       if (status.code() == StatusCode::kDataLoss) {
@@ -365,13 +392,32 @@ Status BlobTransfer::DownloadFile(const std::string& sha256, int64_t size, const
   NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<PartFile> part, PartFile::Open(path));
   Sha256 digest;
   NSIC_ASSIGN_OR_RETURN(const int64_t position, part->Resume(size, &digest));
-  NSIC_RETURN_IF_ERROR(impl_->Download(sha256, size, part.get(), std::move(digest), position, cancel, progress));
+  const Wanted wanted{sha256, 0, size, sha256};
+  NSIC_RETURN_IF_ERROR(impl_->Download(wanted, part.get(), std::move(digest), position, cancel, progress));
   return part->Publish();
 }
 
 Result<std::string> BlobTransfer::DownloadBytes(const std::string& sha256, int64_t size, const CancelToken& cancel) {
+  return DownloadPart(sha256, 0, size, sha256, cancel);
+}
+
+Result<std::vector<std::string>> BlobTransfer::PartHashes(const std::string& sha256, int64_t size, const CancelToken& cancel) {
+  NSIC_ASSIGN_OR_RETURN(const v1::BlobStat stat, impl_->Stat(sha256, cancel));
+  if (!stat.stored()) return NotFoundError("blob " + sha256 + " is not stored");
+  bool fits = stat.size() == size && stat.chunk_sha256_size() == (size + kBlobPartBytes - 1) / kBlobPartBytes;
+  std::vector<std::string> hashes;
+  for (const std::string& hash : stat.chunk_sha256()) {
+    fits = fits && hash.size() == 32;
+    hashes.push_back(ToHex(hash));
+  }
+  if (fits) return hashes;
+  return DataLossError("the coordinator's list of hashes does not fit the " + std::to_string(size) + " bytes of blob " + sha256);
+}
+
+Result<std::string> BlobTransfer::DownloadPart(const std::string& sha256, int64_t offset, int64_t size, const std::string& part_sha256,
+                                               const CancelToken& cancel) {
   BytesSink sink;
-  NSIC_RETURN_IF_ERROR(impl_->Download(sha256, size, &sink, Sha256(), 0, cancel, nullptr));
+  NSIC_RETURN_IF_ERROR(impl_->Download({sha256, offset, size, part_sha256}, &sink, Sha256(), 0, cancel, nullptr));
   return sink.Take();
 }
 

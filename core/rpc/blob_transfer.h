@@ -9,12 +9,15 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/base/cancel.h"
 #include "core/base/status.h"
 #include "core/rpc/channel.h"
 
 namespace nsic {
+
+inline constexpr int64_t kBlobPartBytes = int64_t{4} << 20;  // what each of BlobStat.chunk_sha256 covers
 
 // Thread-safe. Each stream has the policy's deadline; one that ends by it, or breaks, is followed by another that goes on where the
 // last one stopped. Only streams that moved nothing count as the policy's attempts.
@@ -39,6 +42,13 @@ class BlobTransfer {
                       const Progress& progress = nullptr);
   // Into memory: for manifests and model packs.
   Result<std::string> DownloadBytes(const std::string& sha256, int64_t size, const CancelToken& cancel);
+
+  // The SHA-256 of each kBlobPartBytes of a stored blob, the last part shorter, in hexadecimal. NOT_FOUND when it is not stored, DATA_LOSS
+  // when the coordinator's list does not fit the size.
+  Result<std::vector<std::string>> PartHashes(const std::string& sha256, int64_t size, const CancelToken& cancel);
+  // `size` bytes of a stored blob from `offset` on, into memory. DATA_LOSS when they do not have the hash `part_sha256`.
+  Result<std::string> DownloadPart(const std::string& sha256, int64_t offset, int64_t size, const std::string& part_sha256,
+                                   const CancelToken& cancel);
 
  private:
   struct Impl;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/base/digest.h"
+#include "core/rpc/blob_transfer.h"
 #include "nsic/v1/blobs.grpc.pb.h"
 
 namespace nsic {
@@ -21,7 +22,12 @@ class FakeBlobs : public v1::Blobs::Service {
     std::lock_guard<std::mutex> lock(mutex);
     const auto found = stored.find(request->sha256());
     stat->set_stored(found != stored.end());
-    if (found != stored.end()) stat->set_size(static_cast<int64_t>(found->second.size()));
+    if (found != stored.end()) {
+      const std::string& bytes = found->second;
+      stat->set_size(static_cast<int64_t>(bytes.size()));
+      for (size_t at = 0; at < bytes.size(); at += kBlobPartBytes)
+        stat->add_chunk_sha256(FromHex(Sha256Hex(bytes.substr(at, kBlobPartBytes))));
+    }
     stat->set_received(static_cast<int64_t>(partial[request->sha256()].size()));
     return grpc::Status::OK;
   }
@@ -72,15 +78,18 @@ class FakeBlobs : public v1::Blobs::Service {
     if (unavailable) return {grpc::UNAVAILABLE, "going down"};
     const auto found = stored.find(request->sha256());
     if (found == stored.end()) return {grpc::NOT_FOUND, "no such blob"};
-    std::string bytes = found->second;
+    if (request->offset() < 0 || request->offset() > static_cast<int64_t>(found->second.size())) return {grpc::OUT_OF_RANGE, "offset"};
+    std::string bytes = found->second.substr(static_cast<size_t>(request->offset()),
+                                             request->length() == 0 ? SIZE_MAX : static_cast<size_t>(request->length()));
     if (spoil_downloads > 0) {
       --spoil_downloads;
-      bytes[static_cast<size_t>(request->offset()) + (bytes.size() - static_cast<size_t>(request->offset())) / 2] ^= 1;
+      bytes[bytes.size() / 2] ^= 1;
     }
     if (append_download) bytes += "more";
+    downloaded += static_cast<int64_t>(bytes.size());
     size_t until_break = NextBreak();
     lock.unlock();
-    for (size_t at = static_cast<size_t>(request->offset()); at < bytes.size();) {
+    for (size_t at = 0; at < bytes.size();) {
       const size_t piece = std::min({bytes.size() - at, size_t{100'000}, until_break});
       v1::DownloadChunk chunk;
       chunk.set_data(bytes.substr(at, piece));
@@ -113,10 +122,16 @@ class FakeBlobs : public v1::Blobs::Service {
   int uploads = 0;
   int downloads = 0;
   int64_t uploaded = 0;
+  int64_t downloaded = 0;
   size_t largest_chunk = 0;
   std::vector<int64_t> offsets;
 
  private:
+  static std::string FromHex(const std::string& text) {
+    std::string bytes;
+    for (size_t at = 0; at < text.size(); at += 2) bytes += static_cast<char>(std::stoi(text.substr(at, 2), nullptr, 16));
+    return bytes;
+  }
   size_t NextBreak() {
     if (breaks.empty()) return SIZE_MAX;
     const size_t next = breaks.front();

@@ -278,6 +278,43 @@ TEST_F(BlobTransferTest, CancellingEndsATransfer) {
   EXPECT_EQ(Upload(Write("source", bytes + "x"), bytes + "x").code(), StatusCode::kCancelled);
 }
 
+TEST_F(BlobTransferTest, PartsHaveHashesOfTheirOwn) {
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{kBlobPartBytes}, size_t{kBlobPartBytes} * 2 + 5}) {
+    const std::string bytes = RandomBytes(size, 17);
+    const std::string hash = Sha256Hex(bytes);
+    blobs_.stored[hash] = bytes;
+    const Result<std::vector<std::string>> hashes = transfer_->PartHashes(hash, static_cast<int64_t>(size), cancel_);
+    ASSERT_TRUE(hashes.ok()) << size << ": " << hashes.status();
+    std::string joined;
+    for (size_t part = 0; part < hashes->size(); ++part) {
+      const int64_t at = static_cast<int64_t>(part) * kBlobPartBytes;
+      const int64_t length = std::min<int64_t>(kBlobPartBytes, static_cast<int64_t>(size) - at);
+      const Result<std::string> got = transfer_->DownloadPart(hash, at, length, (*hashes)[part], cancel_);
+      ASSERT_TRUE(got.ok()) << size << ", part " << part << ": " << got.status();
+      joined += *got;
+    }
+    EXPECT_TRUE(joined == bytes) << size;
+    EXPECT_EQ(transfer_->PartHashes(hash, static_cast<int64_t>(size) + 1, cancel_).status().code(), StatusCode::kDataLoss) << size;
+  }
+  EXPECT_EQ(transfer_->PartHashes(Sha256Hex("nowhere"), 7, cancel_).status().code(), StatusCode::kNotFound);
+}
+
+TEST_F(BlobTransferTest, APartGoesOnWhereItBrokeAndABadOneIsRefused) {
+  const std::string bytes = RandomBytes(3'000'000, 18);
+  const std::string hash = Sha256Hex(bytes);
+  const std::string part = bytes.substr(1'000'000, 1'500'000);
+  blobs_.stored[hash] = bytes;
+  blobs_.breaks = {400'000, 0, 700'000};
+  Result<std::string> got = transfer_->DownloadPart(hash, 1'000'000, 1'500'000, Sha256Hex(part), cancel_);
+  ASSERT_TRUE(got.ok()) << got.status();
+  EXPECT_TRUE(*got == part);
+  EXPECT_EQ(blobs_.offsets, (std::vector<int64_t>{1'000'000, 1'400'000, 1'400'000, 2'100'000}));
+  blobs_.spoil_downloads = 1;
+  EXPECT_TRUE(transfer_->DownloadPart(hash, 1'000'000, 1'500'000, Sha256Hex(part), cancel_).ok()) << "the second attempt is good";
+  blobs_.spoil_downloads = 2;
+  EXPECT_EQ(transfer_->DownloadPart(hash, 1'000'000, 1'500'000, Sha256Hex(part), cancel_).status().code(), StatusCode::kDataLoss);
+}
+
 TEST_F(BlobTransferTest, SurvivesARestartInTheMiddle) {
   policy_.max_attempts = 0;
   BlobTransfer patient(channel_, policy_);
