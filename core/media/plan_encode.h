@@ -27,6 +27,9 @@ struct EncodeOptions {
 // take no odd sizes: a 4:2:0 source of 853x479 pixels becomes 4:4:4, so that no pixel is lost.
 Result<EncodePlan> PlanEncode(const VideoProbe& probe, const EncodeOptions& options, int network_scale);
 
+// Data streams that no container needs to hold: QuickTime's chapter titles and time code, which are chapters and metadata as well.
+bool IsCarriedOtherwise(const StreamFacts& stream);
+
 // What `plan.container` cannot hold of this file. Empty: everything fits.
 struct ContainerFault {
   int stream = -1;   // its index, for JoinPlan::dropped_streams; probe.info.stream_index: the restored video itself, as it is encoded
