@@ -67,11 +67,36 @@ Status BlobCache::Recover() {
 }
 
 Result<std::unique_ptr<BlobCache::Pin>> BlobCache::Get(const std::string& sha256, int64_t size, const CancelToken& cancel) {
+  return Obtain(
+      sha256, size, [&](const std::string& path) { return transfer_->DownloadFile(sha256, size, path, cancel); }, cancel);
+}
+
+Result<std::unique_ptr<BlobCache::Pin>> BlobCache::GetPart(const std::string& blob_sha256, int64_t offset, int64_t size,
+                                                           const std::string& part_sha256, const CancelToken& cancel) {
+  // Neither synced nor resumed: a part is small, and what a crash leaves of it is hashed before it is used.
+  const auto download = [&](const std::string& path) -> Status {
+    NSIC_ASSIGN_OR_RETURN(const std::string bytes, transfer_->DownloadPart(blob_sha256, offset, size, part_sha256, cancel));
+    const std::string part = path + ".part";
+    const UniqueFd fd(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (!fd.valid()) return ErrnoError(errno, "cannot create " + part);
+    NSIC_RETURN_IF_ERROR(WriteAll(fd.get(), bytes, part));
+    if (::rename(part.c_str(), path.c_str()) != 0) return ErrnoError(errno, "cannot rename " + part);
+    return OkStatus();
+  };
+  return Obtain(part_sha256, size, download, cancel);
+}
+
+Result<std::unique_ptr<BlobCache::Pin>> BlobCache::Obtain(const std::string& sha256, int64_t size, const Download& download,
+                                                          const CancelToken& cancel) {
   if (!IsSha256Hex(sha256) || size < 0) return InvalidArgumentError("'" + sha256 + "' does not name a blob");
+  const CancelCallback wake(cancel, [this] {
+    std::lock_guard<std::mutex> lock(mutex_);
+    changed_.notify_all();
+  });
   std::unique_lock<std::mutex> lock(mutex_);
   changed_.wait(lock, [&] {
     const auto entry = entries_.find(sha256);
-    return entry == entries_.end() || !entry->second.busy;
+    return cancel.cancelled() || entry == entries_.end() || !entry->second.busy;
   });
   NSIC_RETURN_IF_ERROR(cancel.Check());
   Entry& entry = entries_[sha256];  // stays while it is pinned
@@ -81,7 +106,7 @@ Result<std::unique_ptr<BlobCache::Pin>> BlobCache::Get(const std::string& sha256
     entry.busy = true;
     const bool there = entry.size > 0;
     lock.unlock();
-    const Status status = Fetch(sha256, size, there, cancel);
+    const Status status = Fetch(sha256, there, download);
     lock.lock();
     entry.busy = false;
     changed_.notify_all();
@@ -104,7 +129,7 @@ Result<std::unique_ptr<BlobCache::Pin>> BlobCache::Get(const std::string& sha256
   return std::make_unique<Pin>(this, sha256, PathOf(sha256));
 }
 
-Status BlobCache::Fetch(const std::string& sha256, int64_t size, bool there, const CancelToken& cancel) {
+Status BlobCache::Fetch(const std::string& sha256, bool there, const Download& download) {
   const std::string path = PathOf(sha256);
   if (there) {
     const Result<std::string> hash = Sha256OfFile(path);
@@ -112,7 +137,7 @@ Status BlobCache::Fetch(const std::string& sha256, int64_t size, bool there, con
     spdlog::warn("the cached blob {} is damaged; fetching it again", path);
     ::unlink(path.c_str());
   }
-  return transfer_->DownloadFile(sha256, size, path, cancel);
+  return download(path);
 }
 
 void BlobCache::Unpin(const std::string& sha256) {

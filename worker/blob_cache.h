@@ -1,10 +1,11 @@
-// Blobs of the coordinator kept on this machine's disk: sources that several tile tasks read, model packs. Bounded, least recently used
-// goes first.
+// Blobs of the coordinator kept on this machine's disk: sources that several tile tasks read, parts of those that are read piece by piece,
+// model packs. Bounded, least recently used goes first.
 #ifndef NSIC_WORKER_BLOB_CACHE_H_
 #define NSIC_WORKER_BLOB_CACHE_H_
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -44,8 +45,12 @@ class BlobCache {
 
   // Fetches what is not there; what an earlier worker left is hashed before it is used. INVALID_ARGUMENT for what is no hash.
   Result<std::unique_ptr<Pin>> Get(const std::string& sha256, int64_t size, const CancelToken& cancel);
+  // `size` bytes of a blob from `offset` on, which have the hash `part_sha256`: kept by that name, as if they were a blob.
+  Result<std::unique_ptr<Pin>> GetPart(const std::string& blob_sha256, int64_t offset, int64_t size, const std::string& part_sha256,
+                                       const CancelToken& cancel);
 
  private:
+  using Download = std::function<Status(const std::string& path)>;
   struct Entry {
     int64_t size = 0;
     int pins = 0;
@@ -57,7 +62,8 @@ class BlobCache {
   BlobCache(std::string folder, int64_t limit, BlobTransfer* transfer, UniqueFd lock);
   Status Recover();
   std::string PathOf(const std::string& sha256) const { return blobs_ + "/" + sha256; }
-  Status Fetch(const std::string& sha256, int64_t size, bool there, const CancelToken& cancel);
+  Result<std::unique_ptr<Pin>> Obtain(const std::string& sha256, int64_t size, const Download& download, const CancelToken& cancel);
+  Status Fetch(const std::string& sha256, bool there, const Download& download);
   void Unpin(const std::string& sha256);
   void Shrink();  // with mutex_ held
 

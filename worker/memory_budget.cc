@@ -12,7 +12,7 @@ std::string Mebibytes(int64_t bytes) { return std::to_string((bytes + (1 << 20) 
 Result<std::unique_ptr<MemoryBudget::Reservation>> MemoryBudget::Reserve(int64_t bytes, const CancelToken& cancel) {
   if (bytes > capacity_) {
     return ResourceExhaustedError("needs " + Mebibytes(bytes) + " of memory for pictures, has " + Mebibytes(capacity_) +
-                                  "; start the worker with a larger --max-memory or have the picture split into tile tasks");
+                                  "; start the worker with a larger --max-memory");
   }
   const CancelCallback wake(cancel, [this] {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -1,32 +1,16 @@
 #include "worker/run_picture_task.h"
 
-#include <malloc.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <fstream>
-#include <new>
+#include <optional>
+#include <string_view>
 #include <utility>
 
-#include "core/base/digest.h"
 #include "core/farm/tile_grid.h"
 
 namespace nsic {
 namespace {
-
-// Above this, what a task has freed is given back to the system at its end: glibc would keep it.
-constexpr int64_t kTrimBytes = int64_t{64} << 20;
-
-class Stopwatch {
- public:
-  explicit Stopwatch(const Clock* clock) : clock_(clock), start_us_(clock->MonotonicUs()) {}
-  double seconds() const { return static_cast<double>(clock_->MonotonicUs() - start_us_) * 1e-6; }
-
- private:
-  const Clock* const clock_;
-  const int64_t start_us_;
-};
 
 Rect ToRect(const v1::Region& region) { return {region.x(), region.y(), region.width(), region.height()}; }
 
@@ -45,20 +29,6 @@ FinishOptions ToFinishOptions(const v1::RestoreOptions& options) {
   return finish;
 }
 
-// A file that cannot be read where it lies cannot be read there by anyone else of this machine, and is gone or wrong for all.
-v1::FailureClass ClassOfInPlaceError(const Status& status) {
-  switch (status.code()) {
-    case StatusCode::kFailedPrecondition:                                        // no such media root here
-    case StatusCode::kResourceExhausted: return v1::FAILURE_CLASS_WORKER_FAULT;  // out of descriptors or memory
-    case StatusCode::kUnavailable: return v1::FAILURE_CLASS_TRANSIENT;
-    default: return v1::FAILURE_CLASS_BAD_INPUT;
-  }
-}
-
-v1::FailureClass ClassOfDownloadError(const Status& status) {
-  return status.code() == StatusCode::kInvalidArgument ? v1::FAILURE_CLASS_WORKER_FAULT : v1::FAILURE_CLASS_TRANSIENT;
-}
-
 // The decoders call a picture that claims too many pixels RESOURCE_EXHAUSTED: it does so everywhere.
 v1::FailureClass ClassOfDecodeError(const Status& status) {
   switch (status.code()) {
@@ -69,25 +39,7 @@ v1::FailureClass ClassOfDecodeError(const Status& status) {
   }
 }
 
-// The source has been decoded by then: what is wrong with the input is only what the output cannot hold.
-v1::FailureClass ClassOfFinishError(const Status& status) {
-  switch (status.code()) {
-    case StatusCode::kInvalidArgument: return v1::FAILURE_CLASS_BAD_INPUT;
-    case StatusCode::kResourceExhausted: return v1::FAILURE_CLASS_TRANSIENT;  // the disk is full
-    default: return v1::FAILURE_CLASS_WORKER_FAULT;
-  }
-}
-
 }  // namespace
-
-std::string_view FailureClassName(v1::FailureClass failure_class) {
-  switch (failure_class) {
-    case v1::FAILURE_CLASS_BAD_INPUT: return "bad_input";
-    case v1::FAILURE_CLASS_WORKER_FAULT: return "worker_fault";
-    case v1::FAILURE_CLASS_TRANSIENT: return "transient";
-    default: return "unspecified";
-  }
-}
 
 bool DecodesByRows(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -119,14 +71,9 @@ int64_t TaskMemoryBytes(const v1::PictureInfo& picture, bool by_rows, const Rect
   return window.area() * colours * sample + region.area() * network_scale * network_scale * 6 + whole;
 }
 
-PictureTask::PictureTask(v1::LeasedTask lease, const TaskTools* tools)
-    : lease_(std::move(lease)), tools_(tools), cancel_(std::make_shared<CancelToken>()), whole_(!lease_.has_region()) {
+PictureTask::PictureTask(v1::LeasedTask lease, const TaskTools* tools) : Task(std::move(lease), tools), whole_(!lease_.has_region()) {
   const v1::PictureInfo& picture = lease_.source().picture();
   region_ = whole_ ? Rect{0, 0, picture.width(), picture.height()} : ToRect(lease_.region());
-}
-
-PictureTask::~PictureTask() {
-  if (!output_path_.empty()) ::unlink(output_path_.c_str());
 }
 
 std::string PictureTask::what() const {
@@ -149,39 +96,21 @@ TaskFailure PictureTask::Failure(v1::FailureClass failure_class, const Status& s
   return {failure_class, std::move(message)};
 }
 
-std::optional<TaskFailure> PictureTask::Step(const std::function<std::optional<TaskFailure>()>& step) {
-  std::optional<TaskFailure> failure;
-  try {
-    failure = cancel_->cancelled() ? TaskFailure{v1::FAILURE_CLASS_TRANSIENT, "cancelled"} : step();
-  } catch (const std::bad_alloc&) {
-    failure = TaskFailure{v1::FAILURE_CLASS_WORKER_FAULT, "out of memory on this worker; start it with a smaller --max-memory"};
-  }
-  if (failure.has_value()) LetGo();
-  return failure;
-}
-
-void PictureTask::LetGo() {
+void PictureTask::Drop() {
   reader_.reset();
   working_.reset();
-  enhancer_.reset();
   source_.reset();
-  const int64_t held = memory_ == nullptr ? 0 : memory_->bytes();
-  if (held >= kTrimBytes) ::malloc_trim(0);
-  memory_.reset();
 }
 
-std::optional<TaskFailure> PictureTask::Prepare() {
-  return Step([&]() -> std::optional<TaskFailure> {
-    const Stopwatch watch(tools_->clock);
-    if (auto failure = FetchSource()) return failure;
-    tools_->metrics->AddStageSeconds("fetch", watch.seconds());
-    if (auto failure = LoadModel()) return failure;
-    if (auto failure = Decode()) return failure;
-    return std::nullopt;
-  });
+MaybeFailure PictureTask::DoPrepare() {
+  const Stopwatch watch(tools_->clock);
+  if (MaybeFailure failure = FetchSource()) return failure;
+  tools_->metrics->AddStageSeconds("fetch", watch.seconds());
+  if (MaybeFailure failure = LoadModel()) return failure;
+  return Decode();
 }
 
-std::optional<TaskFailure> PictureTask::FetchSource() {
+MaybeFailure PictureTask::FetchSource() {
   const Stopwatch watch(tools_->clock);
   Result<std::unique_ptr<SourceHandle>> source = tools_->sources->Fetch(lease_.source(), *cancel_);
   if (!source.ok()) {
@@ -193,14 +122,7 @@ std::optional<TaskFailure> PictureTask::FetchSource() {
   return std::nullopt;
 }
 
-std::optional<TaskFailure> PictureTask::LoadModel() {
-  ModelError error;
-  enhancer_ = tools_->models->Get(lease_.options().model_id(), lease_.model_blob(), lease_.model_blob_size(), *cancel_, &error);
-  if (enhancer_ != nullptr) return std::nullopt;
-  return Failure(error.fetching ? ClassOfDownloadError(error.status) : v1::FAILURE_CLASS_WORKER_FAULT, error.status);
-}
-
-std::optional<TaskFailure> PictureTask::Decode() {
+MaybeFailure PictureTask::Decode() {
   const v1::PictureInfo& picture = lease_.source().picture();
   const Size size{picture.width(), picture.height()};
   const Rect all{0, 0, size.width, size.height};
@@ -210,9 +132,10 @@ std::optional<TaskFailure> PictureTask::Decode() {
   }
   const Rect window = whole_ ? all : TileGrid(size, enhancer_->card().tiling).InputFor(region_);
   const int64_t bytes = TaskMemoryBytes(picture, DecodesByRows(source_->path()), window, region_, enhancer_->card().scale);
-  Result<std::unique_ptr<MemoryBudget::Reservation>> memory = tools_->memory->Reserve(bytes, *cancel_);
-  if (!memory.ok()) return Failure(v1::FAILURE_CLASS_WORKER_FAULT, memory.status().WithContext(what()));
-  memory_ = *std::move(memory);
+  if (MaybeFailure failure = Reserve(bytes)) {
+    failure->message += " or have the picture split into tile tasks";
+    return failure;
+  }
 
   const Stopwatch watch(tools_->clock);
   Result<std::unique_ptr<PictureReader>> reader = PictureReader::Open(source_->path(), window);
@@ -228,70 +151,49 @@ std::optional<TaskFailure> PictureTask::Decode() {
   return std::nullopt;
 }
 
-std::optional<TaskFailure> PictureTask::Compute() {
-  return Step([&]() -> std::optional<TaskFailure> {
-    const std::string& model_id = lease_.options().model_id();
-    const std::string_view precision = PrecisionName(enhancer_->precision());
-    if (!tools_->speeds->Knows(model_id)) {
-      const Result<SpeedSample> sample = BenchmarkEnhancer(enhancer_.get(), *tools_->clock, *cancel_);
-      if (!sample.ok()) return Failure(v1::FAILURE_CLASS_WORKER_FAULT, sample.status());
-      tools_->speeds->Record(model_id, sample->megapixels, sample->seconds, precision);
-      if (sample->seconds > 0) spdlog::info("model {}: about {:.3f} MP/s here", model_name(), sample->megapixels / sample->seconds);
-    }
-
-    const Stopwatch watch(tools_->clock);
-    const int scale = enhancer_->card().scale;
-    working_ = std::make_unique<WorkingPicture>(Scaled(region_, scale));
-    const auto read = [&](const Rect& rect, float* planar) { return reader_->Read(rect, planar); };
-    const auto write = [&](const Rect& rect, const float* planar) {
-      working_->Write(rect, planar);
-      return OkStatus();
-    };
-    const Result<EnhanceStats> stats = enhancer_->Enhance(reader_->info().size, region_, read, write, *cancel_);
-    if (!stats.ok()) return Failure(v1::FAILURE_CLASS_WORKER_FAULT, stats.status().WithContext(what()));
-    reader_.reset();
-    if (stats->tiles_redone > 0) spdlog::warn("{}: {} of {} tiles were computed again in fp32", what(), stats->tiles_redone, stats->tiles);
-    result_.set_model_id(model_id);
-    result_.set_precision(std::string(precision));
-    result_.set_device(tools_->device);
-    result_.set_compute_seconds(watch.seconds());
-    result_.set_tiles_redone(stats->tiles_redone);
-    tools_->metrics->AddStageSeconds("compute", watch.seconds());
-    return std::nullopt;
-  });
+MaybeFailure PictureTask::DoCompute() {
+  if (MaybeFailure failure = MeasureSpeed()) return failure;
+  const Stopwatch watch(tools_->clock);
+  const int scale = enhancer_->card().scale;
+  working_ = std::make_unique<WorkingPicture>(Scaled(region_, scale));
+  const auto read = [&](const Rect& rect, float* planar) { return reader_->Read(rect, planar); };
+  const auto write = [&](const Rect& rect, const float* planar) {
+    working_->Write(rect, planar);
+    return OkStatus();
+  };
+  const Result<EnhanceStats> stats = enhancer_->Enhance(reader_->info().size, region_, read, write, *cancel_);
+  if (!stats.ok()) return Failure(v1::FAILURE_CLASS_WORKER_FAULT, stats.status().WithContext(what()));
+  reader_.reset();
+  if (stats->tiles_redone > 0) spdlog::warn("{}: {} of {} tiles were computed again in fp32", what(), stats->tiles_redone, stats->tiles);
+  DescribeResult();
+  result_.set_compute_seconds(watch.seconds());
+  result_.set_tiles_redone(stats->tiles_redone);
+  tools_->metrics->AddStageSeconds("compute", watch.seconds());
+  return std::nullopt;
 }
 
-std::optional<TaskFailure> PictureTask::Finish() {
-  return Step([&]() -> std::optional<TaskFailure> {
-    const Stopwatch watch(tools_->clock);
-    output_path_ = tools_->outbox + "/" + RandomHex(8);
-    Status status;
-    if (whole_) {
-      const FinishOptions options = ToFinishOptions(lease_.options());
-      status = FinishPicture(source_->path(), *working_, options, output_path_);
-      const Size size = OutputSize({region_.width, region_.height}, enhancer_->card().scale, options);
-      result_.set_width(size.width);
-      result_.set_height(size.height);
-    } else {
-      status = working_->Save(output_path_);
-      result_.set_width(working_->rect().width);
-      result_.set_height(working_->rect().height);
-    }
-    // A file that changes under our hands must not give a result, and explains many an error.
-    const Status unchanged = source_->CheckUnchanged();
-    if (!unchanged.ok()) return Failure(v1::FAILURE_CLASS_BAD_INPUT, unchanged);
-    if (!status.ok()) return Failure(ClassOfFinishError(status), status.WithContext(what()));
-    finish_seconds_ = watch.seconds();
-    tools_->metrics->AddStageSeconds("finish", finish_seconds_);
-
-    const double megapixels = static_cast<double>(region_.area()) * 1e-6;
-    result_.set_seconds(prepare_seconds_ + result_.compute_seconds() + finish_seconds_);
-    tools_->speeds->Record(lease_.options().model_id(), megapixels,
-                           std::max({prepare_seconds_, result_.compute_seconds(), finish_seconds_}), result_.precision());
-    tools_->metrics->AddDone(model_name(), megapixels, result_.seconds(), result_.tiles_redone());
-    LetGo();
-    return std::nullopt;
-  });
+MaybeFailure PictureTask::DoFinish() {
+  const Stopwatch watch(tools_->clock);
+  NameOutput();
+  Status status;
+  if (whole_) {
+    const FinishOptions options = ToFinishOptions(lease_.options());
+    status = FinishPicture(source_->path(), *working_, options, output_path_);
+    const Size size = OutputSize({region_.width, region_.height}, enhancer_->card().scale, options);
+    result_.set_width(size.width);
+    result_.set_height(size.height);
+  } else {
+    status = working_->Save(output_path_);
+    result_.set_width(working_->rect().width);
+    result_.set_height(working_->rect().height);
+  }
+  // A file that changes under our hands must not give a result, and explains many an error.
+  const Status unchanged = source_->CheckUnchanged();
+  if (!unchanged.ok()) return Failure(v1::FAILURE_CLASS_BAD_INPUT, unchanged);
+  if (!status.ok()) return Failure(ClassOfOutputError(status), status.WithContext(what()));
+  tools_->metrics->AddStageSeconds("finish", watch.seconds());
+  RecordDone(static_cast<double>(region_.area()) * 1e-6, prepare_seconds_, result_.compute_seconds(), watch.seconds());
+  return std::nullopt;
 }
 
 }  // namespace nsic

@@ -10,6 +10,8 @@
 
 #include "core/base/digest.h"
 #include "core/rpc/channel.h"
+#include "worker/run_picture_task.h"
+#include "worker/run_segment_task.h"
 
 namespace nsic {
 namespace {
@@ -44,6 +46,11 @@ v1::RegisterRequest Registration(const WorkerOptions& options) {
   return request;
 }
 
+std::unique_ptr<Task> MakeTask(v1::LeasedTask lease, const TaskTools* tools) {
+  if (lease.has_segment()) return std::make_unique<SegmentTask>(std::move(lease), tools);
+  return std::make_unique<PictureTask>(std::move(lease), tools);
+}
+
 }  // namespace
 
 MemoryShares ShareMemory(int64_t max_memory) {
@@ -67,6 +74,8 @@ Result<std::unique_ptr<WorkLoop>> WorkLoop::Make(WorkerOptions options, Enhancer
   shelf.weights_budget = shares.weights;
   loop->models_ = std::make_unique<ModelShelf>(shelf, loop->load_, loop->cache_.get(), clock);
   loop->tools_.sources = loop->sources_.get();
+  loop->ranges_ = std::make_unique<RangeReader>(loop->cache_.get(), loop->transfer_.get());
+  loop->tools_.ranges = loop->ranges_.get();
   loop->tools_.models = loop->models_.get();
   loop->tools_.memory = loop->memory_.get();
   loop->tools_.speeds = &loop->speeds_;
@@ -125,7 +134,7 @@ void WorkLoop::Drain() {
     for (const HeldPtr& held : held_) {
       if (held->begun) continue;
       held->given_back = true;
-      held->task.cancel()->Cancel();
+      held->task->cancel()->Cancel();
     }
   }
   // Nobody waits for the task that computes: what waits behind it is given back now.
@@ -136,17 +145,18 @@ void WorkLoop::Drain() {
 void WorkLoop::Abandon() {
   abandoned_.Cancel();
   std::lock_guard<std::mutex> lock(mutex_);
-  for (const HeldPtr& held : held_) held->task.cancel()->Cancel();
+  for (const HeldPtr& held : held_) held->task->cancel()->Cancel();
 }
 
 WorkLoop::HeldPtr WorkLoop::Hold(v1::LeasedTask lease) {
-  auto held = std::make_shared<Held>(std::move(lease), &tools_);
-  keeper_->Add(held->task.lease().token(), held->task.cancel());
+  auto held = std::make_shared<Held>();
+  held->task = MakeTask(std::move(lease), &tools_);
+  keeper_->Add(held->task->lease().token(), held->task->cancel());
   std::lock_guard<std::mutex> lock(mutex_);
   held_.insert(held);
   if (draining()) {
     held->given_back = true;
-    held->task.cancel()->Cancel();
+    held->task->cancel()->Cancel();
   }
   return held;
 }
@@ -221,7 +231,7 @@ void WorkLoop::TakeTasks() {
 void WorkLoop::PrepareTasks() {
   while (const std::optional<HeldPtr> next = waiting_.Pop()) {
     const HeldPtr& held = *next;
-    held->failure = held->task.Prepare();
+    held->failure = held->task->Prepare();
     if (held->failure.has_value()) {
       Begin(held);  // its end is known: a drain no longer gives it back
       ended_.Push(held);
@@ -242,7 +252,7 @@ void WorkLoop::ComputeTasks() {
       continue;
     }
     metrics_->SetBusy(true);
-    held->failure = held->task.Compute();
+    held->failure = held->task->Compute();
     metrics_->SetBusy(false);
     if (held->failure.has_value()) {
       ended_.Push(held);
@@ -256,7 +266,7 @@ void WorkLoop::ComputeTasks() {
 
 void WorkLoop::FinishTasks() {
   while (const std::optional<HeldPtr> next = computed_.Pop()) {
-    (*next)->failure = (*next)->task.Finish();
+    (*next)->failure = (*next)->task->Finish();
     ended_.Push(*next);
   }
   LeaveStage();
@@ -270,7 +280,7 @@ void WorkLoop::DeliverTasks() {
   while (const std::optional<HeldPtr> next = ended_.Pop()) {
     const HeldPtr& held = *next;
     Deliver(held);
-    keeper_->Remove(held->task.lease().token());
+    keeper_->Remove(held->task->lease().token());
     std::lock_guard<std::mutex> lock(mutex_);
     held_.erase(held);
   }
@@ -281,7 +291,7 @@ void WorkLoop::DeliverTasks() {
 
 // A result is delivered even if the coordinator has said stop meanwhile: it accepts late work as long as the task is not done.
 void WorkLoop::Deliver(const HeldPtr& held) {
-  const PictureTask& task = held->task;
+  const Task& task = *held->task;
   const std::string& token = task.lease().token();
   bool given_back = false;
   {

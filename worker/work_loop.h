@@ -33,7 +33,8 @@
 #include "worker/measure_speed.h"
 #include "worker/memory_budget.h"
 #include "worker/model_shelf.h"
-#include "worker/run_picture_task.h"
+#include "worker/range_source.h"
+#include "worker/task.h"
 #include "worker/worker_metrics.h"
 
 namespace nsic {
@@ -79,8 +80,7 @@ class WorkLoop {
  private:
   // A task on its way, and what ends it.
   struct Held {
-    explicit Held(v1::LeasedTask lease, const TaskTools* tools) : task(std::move(lease), tools) {}
-    PictureTask task;
+    std::unique_ptr<Task> task;
     bool begun = false;  // guarded by WorkLoop::mutex_, as below: computing or later; then it is not given back
     bool given_back = false;
     std::optional<TaskFailure> failure;  // of the stage that has it
@@ -113,6 +113,7 @@ class WorkLoop {
   std::unique_ptr<Session> session_;
   std::unique_ptr<BlobCache> cache_;
   std::unique_ptr<SourceFetcher> sources_;
+  std::unique_ptr<RangeReader> ranges_;
   std::unique_ptr<ModelShelf> models_;
   std::unique_ptr<MemoryBudget> memory_;
   SpeedBook speeds_;

@@ -42,7 +42,16 @@ WorkerMetrics::WorkerMetrics()
       tiles_redone_(prometheus::BuildCounter()
                         .Name("nsic_worker_tiles_redone_total")
                         .Help("Tiles computed again in fp32 because of NaN, Inf or flat output")
-                        .Register(*registry_)) {
+                        .Register(*registry_)),
+      frames_(prometheus::BuildCounter().Name("nsic_worker_frames_total").Help("Frames of videos done").Register(*registry_)),
+      frames_repeated_(prometheus::BuildCounter()
+                           .Name("nsic_worker_frames_repeated_total")
+                           .Help("Frames of those that were equal to the one before and took its result")
+                           .Register(*registry_)),
+      tiles_repeated_(prometheus::BuildCounter()
+                          .Name("nsic_worker_tiles_repeated_total")
+                          .Help("Tiles of the other frames that were not computed because their input had not changed")
+                          .Register(*registry_)) {
   // All stages from the start: a rate() over a series that has just begun would miss its first value.
   for (const char* stage : {"fetch", "decode", "compute", "finish", "upload"}) stage_seconds_.Add({{"stage", stage}});
 }
@@ -103,6 +112,12 @@ void WorkerMetrics::AddDone(const std::string& model, double megapixels, double 
   megapixels_.Add({{"model", model}}).Increment(megapixels);
   task_seconds_.Add({{"model", model}}, TaskSecondsBuckets()).Observe(seconds);
   tiles_redone_.Add({{"model", model}}).Increment(static_cast<double>(tiles_redone));
+}
+
+void WorkerMetrics::AddFrames(const std::string& model, int frames, int frames_repeated, int64_t tiles_repeated) {
+  frames_.Add({{"model", model}}).Increment(frames);
+  frames_repeated_.Add({{"model", model}}).Increment(frames_repeated);
+  tiles_repeated_.Add({{"model", model}}).Increment(static_cast<double>(tiles_repeated));
 }
 
 void WorkerMetrics::CountError(const std::string& model, const std::string& error_class) {

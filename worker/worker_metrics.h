@@ -28,6 +28,8 @@ class WorkerMetrics {
   // `result`: "done", "failed", "stopped" (no longer wanted) or "released".
   void CountTask(const std::string& model, const std::string& result);
   void AddDone(const std::string& model, double megapixels, double seconds, int64_t tiles_redone);
+  // Of a segment done: its frames, how many of them repeated the one before, and the tiles that did so in the others.
+  void AddFrames(const std::string& model, int frames, int frames_repeated, int64_t tiles_repeated);
   // `error_class`: "bad_input", "worker_fault" or "transient".
   void CountError(const std::string& model, const std::string& error_class);
   // `stage`: "fetch", "decode", "compute", "finish" or "upload".
@@ -43,6 +45,9 @@ class WorkerMetrics {
   prometheus::Gauge& busy_;
   prometheus::Family<prometheus::Counter>& errors_;
   prometheus::Family<prometheus::Counter>& tiles_redone_;
+  prometheus::Family<prometheus::Counter>& frames_;
+  prometheus::Family<prometheus::Counter>& frames_repeated_;
+  prometheus::Family<prometheus::Counter>& tiles_repeated_;
   class Server;
   std::unique_ptr<Server> server_;  // null: not served
 };

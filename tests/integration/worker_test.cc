@@ -35,22 +35,43 @@ struct EngineScript {
   std::atomic<bool> not_a_number{false};
 };
 
+// Does what the script says; CANCELLED, or an error of its.
+Status Obey(EngineScript* script, const CancelToken& cancel) {
+  ++script->computing;
+  while (script->blocked && !cancel.cancelled()) std::this_thread::sleep_for(milliseconds(1));
+  if (cancel.cancelled()) ++script->cancelled;
+  NSIC_RETURN_IF_ERROR(cancel.Check());
+  if (script->out_of_memory) throw std::bad_alloc();
+  if (script->not_a_number) return DataLossError("tile 0 stays NaN in fp32");
+  return OkStatus();
+}
+
+class ScriptedFrameEnhancer : public FrameEnhancer {
+ public:
+  ScriptedFrameEnhancer(std::unique_ptr<FrameEnhancer> real, EngineScript* script) : real_(std::move(real)), script_(script) {}
+  int64_t memory_bytes() const override { return real_->memory_bytes(); }
+  Result<EnhanceStats> Enhance(const float* before, float* after, const CancelToken& cancel) override {
+    NSIC_RETURN_IF_ERROR(Obey(script_, cancel));
+    return real_->Enhance(before, after, cancel);
+  }
+
+ private:
+  const std::unique_ptr<FrameEnhancer> real_;
+  EngineScript* const script_;
+};
+
 // A real enhancer with switches.
 class ScriptedEnhancer : public Enhancer {
  public:
   ScriptedEnhancer(std::unique_ptr<Enhancer> real, EngineScript* script) : real_(std::move(real)), script_(script) {}
   const ModelCard& card() const override { return real_->card(); }
   Precision precision() const override { return real_->precision(); }
+  std::unique_ptr<FrameEnhancer> ForFrames(Size frame, float threshold) override {
+    return std::make_unique<ScriptedFrameEnhancer>(real_->ForFrames(frame, threshold), script_);
+  }
   Result<EnhanceStats> Enhance(Size picture, const Rect& region, const ReadPixels& read, const WritePixels& write,
                                const CancelToken& cancel) override {
-    if (benchmarked_) {
-      ++script_->computing;
-      while (script_->blocked && !cancel.cancelled()) std::this_thread::sleep_for(milliseconds(1));
-      if (cancel.cancelled()) ++script_->cancelled;
-      NSIC_RETURN_IF_ERROR(cancel.Check());
-      if (script_->out_of_memory) throw std::bad_alloc();
-      if (script_->not_a_number) return DataLossError("tile 0 stays NaN in fp32");
-    }
+    if (benchmarked_) NSIC_RETURN_IF_ERROR(Obey(script_, cancel));
     const Result<EnhanceStats> stats = real_->Enhance(picture, region, read, write, cancel);
     if (++calls_ == kBenchmarkCalls) benchmarked_ = true;
     return stats;

@@ -1,0 +1,244 @@
+#include "worker/run_segment_task.h"
+
+#include <spdlog/spdlog.h>
+
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "core/media/convert_frame.h"
+#include "core/media/read_video.h"
+#include "core/media/video_memory.h"
+#include "core/media/write_segment.h"
+#include "core/rpc/video_messages.h"
+
+namespace nsic {
+namespace {
+
+// Of the decoder: it runs beside the engine and an encoder with threads of its own, and has the least to do.
+constexpr int kDecoderThreads = 2;
+
+// The least that a pipeline works with.
+constexpr FrameBuffers kTightBuffers{2, 2};
+
+FrameOptions ToFrameOptions(const v1::RestoreOptions& options, int network_scale) {
+  FrameOptions frame;
+  frame.strength = options.strength();
+  frame.sharpen = options.sharpen();
+  frame.network_scale = network_scale;
+  return frame;
+}
+
+// Samples of 8 bits that differ by `levels`, as floats; a little more, since they have been through a conversion.
+float ThresholdOf(int levels) { return levels <= 0 ? 0.0f : (static_cast<float>(levels) + 0.01f) / 255.0f; }
+
+// What decoders and the index find wrong is wrong everywhere.
+v1::FailureClass ClassOfVideoError(const Status& status) {
+  switch (status.code()) {
+    case StatusCode::kInvalidArgument:
+    case StatusCode::kUnimplemented:
+    case StatusCode::kDataLoss: return v1::FAILURE_CLASS_BAD_INPUT;
+    default: return v1::FAILURE_CLASS_WORKER_FAULT;
+  }
+}
+
+}  // namespace
+
+// Thread-safe.
+class SegmentTask::FirstError {
+ public:
+  void Note(const Status& status) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (status_.ok()) status_ = status;
+  }
+  Status status() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return status_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  Status status_;
+};
+
+// Tells a source that cannot be read from one that holds rubbish, which look alike behind a demuxer.
+class SegmentTask::WatchedSource : public ByteSource {
+ public:
+  WatchedSource(std::unique_ptr<ByteSource> source, std::shared_ptr<FirstError> error)
+      : source_(std::move(source)), error_(std::move(error)) {}
+  int64_t size() const override { return source_->size(); }
+  const std::string& display() const override { return source_->display(); }
+  Result<size_t> Read(int64_t offset, char* buffer, size_t bytes) override {
+    Result<size_t> got = source_->Read(offset, buffer, bytes);
+    if (!got.ok()) error_->Note(got.status());
+    return got;
+  }
+
+ private:
+  const std::unique_ptr<ByteSource> source_;
+  const std::shared_ptr<FirstError> error_;
+};
+
+SegmentTask::SegmentTask(v1::LeasedTask lease, const TaskTools* tools)
+    : Task(std::move(lease), tools), source_error_(std::make_shared<FirstError>()) {}
+
+SegmentTask::~SegmentTask() = default;
+
+std::string SegmentTask::what() const {
+  const v1::FrameRange& frames = lease_.segment().frames();
+  return lease_.source().path() + " (frames " + std::to_string(int64_t{frames.first()} + 1) + " to " +
+         std::to_string(int64_t{frames.first()} + frames.count()) + ")";
+}
+
+void SegmentTask::Drop() {
+  pipeline_.reset();
+  stages_ = {};
+  in_place_.reset();
+}
+
+MaybeFailure SegmentTask::DoPrepare() {
+  const Stopwatch watch(tools_->clock);
+  if (MaybeFailure failure = ReadLease()) return failure;
+  Result<std::unique_ptr<ByteSource>> source = OpenSource();
+  if (!source.ok()) {
+    const bool in_place = lease_.source().has_in_place();
+    return TaskFailure{in_place ? ClassOfInPlaceError(source.status()) : ClassOfDownloadError(source.status()), source.status().message()};
+  }
+  double waited = 0;
+  tools_->metrics->AddStageSeconds("fetch", watch.seconds());
+  if (MaybeFailure failure = LoadModel()) return failure;
+  const Stopwatch waiting(tools_->clock);
+  if (MaybeFailure failure = ReserveMemory()) return failure;
+  waited = waiting.seconds();
+  const Stopwatch opening(tools_->clock);
+  if (MaybeFailure failure = OpenVideo(*std::move(source))) return failure;
+  tools_->metrics->AddStageSeconds("decode", opening.seconds());
+  prepare_seconds_ = watch.seconds() - waited;
+  return std::nullopt;
+}
+
+MaybeFailure SegmentTask::ReadLease() {
+  const auto bad = [this](const Status& status) {
+    return TaskFailure{v1::FAILURE_CLASS_BAD_INPUT, lease_.source().path() + " " + status.message() + "; submit it again"};
+  };
+  Result<VideoMessage> video = FromMessage(lease_.source().video());
+  if (!video.ok()) return bad(video.status());
+  Result<Segment> segment = FromMessage(lease_.segment());
+  if (!segment.ok()) return bad(segment.status());
+  info_ = std::move(video->info);
+  plan_ = std::move(video->plan);
+  segment_ = *std::move(segment);
+  return std::nullopt;
+}
+
+Result<std::unique_ptr<ByteSource>> SegmentTask::OpenSource() {
+  const v1::SourceFile& file = lease_.source();
+  std::unique_ptr<ByteSource> source;
+  if (file.has_in_place()) {
+    NSIC_ASSIGN_OR_RETURN(in_place_, tools_->sources->Fetch(file, *cancel_));
+    NSIC_ASSIGN_OR_RETURN(source, OpenFileSource(in_place_->path()));
+  } else {
+    NSIC_ASSIGN_OR_RETURN(source, tools_->ranges->Open(file.content().sha256(), file.content().size(), file.path(), *cancel_));
+  }
+  return std::unique_ptr<ByteSource>(std::make_unique<WatchedSource>(std::move(source), source_error_));
+}
+
+MaybeFailure SegmentTask::ReserveMemory() {
+  const int scale = enhancer_->card().scale;
+  stages_.enhancer = enhancer_->ForFrames(info_.size, ThresholdOf(lease_.options().static_threshold()));
+  const int64_t codecs = DecoderBytes(info_, kDecoderThreads) + EncoderBytes(plan_) + stages_.enhancer->memory_bytes();
+  buffers_ = FrameBuffers();
+  // Two tasks should fit: while one ends, the next one begins.
+  if (2 * (codecs + buffers_.bytes(info_.size, scale)) > tools_->memory->capacity()) buffers_ = kTightBuffers;
+  return Reserve(codecs + buffers_.bytes(info_.size, scale));
+}
+
+MaybeFailure SegmentTask::OpenVideo(std::unique_ptr<ByteSource> source) {
+  const FrameOptions options = ToFrameOptions(lease_.options(), enhancer_->card().scale);
+  for (std::unique_ptr<FrameConverter>* const converter : {&stages_.to_rgb, &stages_.finisher}) {
+    Result<std::unique_ptr<FrameConverter>> made = FrameConverter::Make(info_, plan_, options);
+    if (!made.ok()) return TaskFailure{ClassOfVideoError(made.status()), made.status().WithContext(what()).message()};
+    *converter = *std::move(made);
+  }
+  ReadVideoOptions reading;
+  reading.tolerate = lease_.options().tolerate();
+  reading.threads = kDecoderThreads;
+  Result<std::unique_ptr<VideoReader>> reader = VideoReader::Open(std::move(source), info_, reading);
+  if (!reader.ok()) return DecodeFailure(reader.status());
+  stages_.reader = *std::move(reader);
+  const Status found = stages_.reader->Seek(segment_, *cancel_);
+  if (!found.ok()) return DecodeFailure(found);
+  return std::nullopt;
+}
+
+// A file that changes under our hands, or cannot be read, must not give a result, and explains many an error.
+MaybeFailure SegmentTask::SourceFailure() const {
+  const Status error = source_error_->status();
+  if (in_place_ != nullptr) {
+    const Status unchanged = in_place_->CheckUnchanged();
+    if (!unchanged.ok()) return TaskFailure{v1::FAILURE_CLASS_BAD_INPUT, unchanged.message()};
+    if (!error.ok()) return TaskFailure{ClassOfInPlaceError(error), error.message()};
+  }
+  if (!error.ok()) return TaskFailure{ClassOfDownloadError(error), error.message()};
+  return std::nullopt;
+}
+
+TaskFailure SegmentTask::DecodeFailure(const Status& status) const {
+  if (MaybeFailure failure = SourceFailure()) return *failure;
+  return {ClassOfVideoError(status), status.message()};
+}
+
+TaskFailure SegmentTask::PipelineFailure(const FramePipeline::Failure& failure) const {
+  switch (failure.stage) {
+    case FramePipeline::Stage::kDecode: return DecodeFailure(failure.status);
+    case FramePipeline::Stage::kCompute: return {v1::FAILURE_CLASS_WORKER_FAULT, failure.status.WithContext(what()).message()};
+    case FramePipeline::Stage::kEncode: break;
+  }
+  return {ClassOfOutputError(failure.status), failure.status.WithContext(what()).message()};
+}
+
+MaybeFailure SegmentTask::DoCompute() {
+  if (MaybeFailure failure = MeasureSpeed()) return failure;
+  const Stopwatch watch(tools_->clock);
+  NameOutput();
+  Result<std::unique_ptr<SegmentWriter>> writer = SegmentWriter::Open(output_path_, info_, plan_);
+  if (!writer.ok()) return TaskFailure{ClassOfOutputError(writer.status()), writer.status().WithContext(what()).message()};
+  stages_.writer = *std::move(writer);
+  pipeline_ = std::make_unique<FramePipeline>(std::move(stages_), info_.size, enhancer_->card().scale, buffers_, tools_->clock, *cancel_);
+  if (const std::optional<FramePipeline::Failure> failure = pipeline_->Compute()) return PipelineFailure(*failure);
+  DescribeResult();
+  compute_seconds_ = watch.seconds();
+  return std::nullopt;
+}
+
+MaybeFailure SegmentTask::DoFinish() {
+  const Stopwatch watch(tools_->clock);
+  if (const std::optional<FramePipeline::Failure> failure = pipeline_->Finish()) return PipelineFailure(*failure);
+  if (MaybeFailure failure = SourceFailure()) return failure;
+  const RestoreStats& stats = pipeline_->stats();
+  if (stats.frames != static_cast<int>(segment_.pts.size())) {
+    return TaskFailure{v1::FAILURE_CLASS_WORKER_FAULT, what() + ": " + std::to_string(stats.frames) + " frames came out in place of " +
+                                                           std::to_string(segment_.pts.size())};
+  }
+  if (stats.tiles.tiles_redone > 0) {
+    spdlog::warn("{}: {} of {} tiles were computed again in fp32", what(), stats.tiles.tiles_redone, stats.tiles.tiles);
+  }
+  result_.set_width(plan_.size.width);
+  result_.set_height(plan_.size.height);
+  result_.set_compute_seconds(stats.compute_seconds);
+  result_.set_tiles_redone(stats.tiles.tiles_redone);
+  result_.set_frames(stats.frames);
+  result_.set_frames_repeated(stats.frames_repeated);
+  result_.set_tiles_repeated(stats.tiles.tiles_repeated);
+  for (const int frame : pipeline_->concealed()) result_.add_frames_concealed(frame);
+
+  tools_->metrics->AddStageSeconds("decode", stats.decode_seconds);
+  tools_->metrics->AddStageSeconds("compute", stats.compute_seconds);
+  tools_->metrics->AddStageSeconds("finish", stats.encode_seconds);
+  tools_->metrics->AddFrames(model_name(), stats.frames, stats.frames_repeated, stats.tiles.tiles_repeated);
+  const double megapixels = static_cast<double>(info_.size.area()) * stats.frames * 1e-6;
+  RecordDone(megapixels, prepare_seconds_, compute_seconds_, watch.seconds());
+  return std::nullopt;
+}
+
+}  // namespace nsic

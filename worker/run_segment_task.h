@@ -1,0 +1,57 @@
+// A part of a video: open, seek | decode, enhance and encode at once | close the file.
+#ifndef NSIC_WORKER_RUN_SEGMENT_TASK_H_
+#define NSIC_WORKER_RUN_SEGMENT_TASK_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/base/status.h"
+#include "core/media/byte_source.h"
+#include "core/media/video.h"
+#include "nsic/v1/work.pb.h"
+#include "worker/fetch_source.h"
+#include "worker/restore_frames.h"
+#include "worker/task.h"
+
+namespace nsic {
+
+class SegmentTask : public Task {
+ public:
+  SegmentTask(v1::LeasedTask lease, const TaskTools* tools);
+  ~SegmentTask() override;
+  std::string what() const override;
+
+ private:
+  class FirstError;
+  class WatchedSource;
+
+  MaybeFailure DoPrepare() override;
+  MaybeFailure DoCompute() override;
+  MaybeFailure DoFinish() override;
+  void Drop() override;
+
+  MaybeFailure ReadLease();
+  Result<std::unique_ptr<ByteSource>> OpenSource();
+  MaybeFailure ReserveMemory();
+  MaybeFailure OpenVideo(std::unique_ptr<ByteSource> source);
+  MaybeFailure SourceFailure() const;
+  TaskFailure DecodeFailure(const Status& status) const;
+  TaskFailure PipelineFailure(const FramePipeline::Failure& failure) const;
+
+  VideoInfo info_;
+  EncodePlan plan_;
+  Segment segment_;
+
+  std::unique_ptr<SourceHandle> in_place_;    // null: the source is read in ranges of a blob
+  std::shared_ptr<FirstError> source_error_;  // of reading bytes, as against what the bytes say
+  FrameStages stages_;
+  FrameBuffers buffers_;
+  std::unique_ptr<FramePipeline> pipeline_;
+  double prepare_seconds_ = 0;
+  double compute_seconds_ = 0;
+};
+
+}  // namespace nsic
+
+#endif  // NSIC_WORKER_RUN_SEGMENT_TASK_H_
