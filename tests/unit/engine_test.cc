@@ -232,6 +232,152 @@ TEST(EngineTest, BlendsAsTheOriginal) {
   }
 }
 
+// Frames through a FrameEnhancer, two buffers in turn, as the worker does it.
+class FrameRun {
+ public:
+  FrameRun(Enhancer& enhancer, Size frame, float threshold = 0)
+      : frames_(enhancer.ForFrames(frame, threshold)), scale_(enhancer.card().scale) {}
+
+  PlanarImage Next(const PlanarImage& frame) {
+    PlanarImage& before = before_[turn_];
+    PlanarImage& after = after_[turn_];
+    turn_ = 1 - turn_;
+    before = frame;
+    after = PlanarImage(3, frame.width * scale_, frame.height * scale_);
+    const Result<EnhanceStats> stats = frames_->Enhance(before.samples.data(), after.samples.data(), CancelToken());
+    EXPECT_TRUE(stats.ok()) << stats.status();
+    if (stats.ok()) last_ = *stats;
+    return after;
+  }
+  const EnhanceStats& last() const { return last_; }
+  int64_t memory_bytes() const { return frames_->memory_bytes(); }
+
+ private:
+  const std::unique_ptr<FrameEnhancer> frames_;
+  const int scale_;
+  PlanarImage before_[2], after_[2];
+  int turn_ = 0;
+  EnhanceStats last_;
+};
+
+int64_t TilesThatSee(const TileGrid& grid, const Rect& rect) {
+  int64_t count = 0;
+  for (int row = 0; row < grid.rows(); ++row) {
+    for (int column = 0; column < grid.columns(); ++column) count += Intersect(grid.tile(column, row).input, rect).empty() ? 0 : 1;
+  }
+  return count;
+}
+
+TEST(FrameEnhancerTest, FramesHaveTheBitsOfPicturesAndOnlyChangedTilesAreInferred) {
+  const NamedPack kPacks[] = {
+      {"identity", IdentityPack(HaloTiles(48, 8, 4))},
+      {"light", RandomLightPack(8, 2, HaloTiles(44, 10, 2))},
+      {"srvgg-compact x2", RandomSrvggPack(8, 4, 2, HaloTiles(24, 4, 1))},
+      {"ns-iqe", RandomNsIqePack(8, 1, BlendedTiles(32, 8, 4, BlendWindow::kImprovedGaussian))},
+      {"ns-iqe, wide overlap", RandomNsIqePack(8, 1, BlendedTiles(32, 20, 4, BlendWindow::kCosine))},
+  };
+  const Size size{101, 67};
+  const PlanarImage base = RandomPicture(size, 31);
+  const auto patched = [&](const Rect& rect) {
+    PlanarImage picture = base;
+    for (int channel = 0; channel < 3; ++channel) {
+      for (int y = rect.y; y < rect.bottom(); ++y) {
+        for (int x = rect.x; x < rect.right(); ++x) picture.plane(channel)[y * size.width + x] = 0.25f;
+      }
+    }
+    return picture;
+  };
+  const Rect nothing{}, all = Whole(size), corner{0, 0, 1, 1}, middle{50, 33, 1, 1}, block{20, 20, 30, 9};
+  const struct {
+    const char* name;
+    PlanarImage frame;
+    Rect changed;  // since the frame before
+  } kFrames[] = {
+      {"first", base, all},
+      {"held", base, nothing},
+      {"a pixel in the middle", patched(middle), middle},
+      {"held again", patched(middle), nothing},
+      {"and back", base, middle},
+      {"a pixel in the corner", patched(corner), corner},
+      {"a block", patched(block), {0, 0, 50, 29}},
+      {"other", RandomPicture(size, 32), all},
+      {"held other", RandomPicture(size, 32), nothing},
+  };
+  for (const NamedPack& named : kPacks) {
+    const std::unique_ptr<Enhancer> enhancer = Load(named.pack);
+    const TileGrid grid(size, named.pack.card.tiling);
+    FrameRun run(*enhancer, size);
+    for (const auto& row : kFrames) {
+      SCOPED_TRACE(named.name + ", " + row.name);
+      EXPECT_TRUE(SameBits(run.Next(row.frame), EnhanceWhole(*enhancer, row.frame)));
+      const int64_t touched = TilesThatSee(grid, row.changed);
+      EXPECT_LE(run.last().tiles, touched);
+      if (row.changed.area() <= 1 || row.changed == all) {
+        EXPECT_EQ(run.last().tiles, touched);
+      }
+      EXPECT_EQ(run.last().tiles + run.last().tiles_repeated, grid.count());
+      EXPECT_EQ(run.last().pixels, size.area());
+    }
+  }
+}
+
+// What differs too little repeats, but is always compared with what the output was made from: small steps add up to a new inference.
+TEST(FrameEnhancerTest, WithAThresholdNothingDrifts) {
+  const NamedPack kPacks[] = {{"light", RandomLightPack(8, 2, HaloTiles(44, 10, 2))},
+                              {"ns-iqe", RandomNsIqePack(8, 1, BlendedTiles(32, 8, 4, BlendWindow::kCosine))}};
+  const Size size{70, 50};
+  const PlanarImage base = RandomPicture(size, 33);
+  const auto brighter = [&](int steps) {
+    PlanarImage picture = base;
+    for (float& sample : picture.samples) sample += static_cast<float>(steps) / 255;
+    return picture;
+  };
+  for (const NamedPack& named : kPacks) {
+    SCOPED_TRACE(named.name);
+    const std::unique_ptr<Enhancer> enhancer = Load(named.pack);
+    FrameRun run(*enhancer, size, 2.01f / 255);
+    const int64_t tiles = TileGrid(size, named.pack.card.tiling).count();
+    const int kStandsFor[] = {0, 0, 0, 3, 3, 3, 6};
+    for (int steps = 0; steps < 7; ++steps) {
+      const PlanarImage expected = EnhanceWhole(*enhancer, brighter(kStandsFor[steps]));
+      EXPECT_TRUE(SameBits(run.Next(brighter(steps)), expected)) << steps;
+      EXPECT_EQ(run.last().tiles_repeated, kStandsFor[steps] == steps ? 0 : tiles) << steps;
+    }
+    // One sample that differs by more is enough.
+    PlanarImage spot = brighter(6);
+    spot.samples[0] += 3.0f / 255;
+    run.Next(spot);
+    EXPECT_EQ(run.last().tiles, 1);
+  }
+}
+
+TEST(FrameEnhancerTest, SaysWhatItKeeps) {
+  const Size size{100, 64};
+  const int64_t frame = 3 * 4 * size.area();
+  const auto kept = [&](const ModelPack& pack, float threshold) { return FrameRun(*Load(pack), size, threshold).memory_bytes(); };
+  EXPECT_EQ(kept(IdentityPack(HaloTiles(48, 8, 4)), 0), 0) << "all that is needed stands in the frame before";
+  EXPECT_GT(kept(IdentityPack(HaloTiles(48, 8, 4)), 0.1f), frame) << "each tile's input";
+  EXPECT_EQ(kept(IdentityPack(BlendedTiles(64, 28, 4, BlendWindow::kLinear)), 0), 2 * 3 * 4 * 64 * 64) << "each tile's output";
+  EXPECT_EQ(kept(IdentityPack(BlendedTiles(64, 28, 4, BlendWindow::kLinear)), 0.1f), 4 * 3 * 4 * 64 * 64) << "both";
+}
+
+TEST(FrameEnhancerTest, StopsAndRefusesAsEnhanceDoes) {
+  const Size size{100, 64};
+  std::vector<float> before(static_cast<size_t>(3 * size.area()), 0.5f), after(before.size());
+  CancelToken cancel;
+  cancel.Cancel();
+  EXPECT_EQ(Load(IdentityPack(HaloTiles(48, 8, 4)))->ForFrames(size, 0)->Enhance(before.data(), after.data(), cancel).status().code(),
+            StatusCode::kCancelled);
+  EngineOptions little = CpuOptions();
+  little.memory_budget = 1000;
+  EXPECT_EQ(Load(IdentityPack(HaloTiles(48, 8, 4)), little)
+                ->ForFrames(size, 0)
+                ->Enhance(before.data(), after.data(), CancelToken())
+                .status()
+                .code(),
+            StatusCode::kResourceExhausted);
+}
+
 TEST(BlendWeightsTest, KnownValues) {
   // In a tile of 5x5 the positions are -1, -0.5, 0, 0.5, 1.
   const struct {
