@@ -110,9 +110,8 @@ Result<std::string> PlanFormat(const Encoder& encoder, const std::string& source
     if (chosen != nullptr) return std::string(chosen->name);
     const bool odd = size.width % 2 != 0 || size.height % 2 != 0;
     return InvalidArgumentError(encoder_text + " cannot hold " + Text(size) + " pixels of " + source_name +
-                                " without loss of bits or colour resolution; choose --codec " +
-                                (encoder.option == "ffv1" || encoder.option == "x265" || !odd ? "x265 or ffv1" : "x264, x265 or ffv1") +
-                                (odd ? ", or an even --size" : ", or a --pix-fmt that it takes"));
+                                " without loss of bits or colour resolution; choose --codec ffv1, " + (odd ? "an even --size, " : "") +
+                                "or say by --pix-fmt what it shall be");
   }
   std::vector<std::string_view> names;
   for (const AVPixFmtDescriptor* format : FormatsOf(encoder)) {
