@@ -79,12 +79,13 @@ Status Fetch::UseManifest() {
   NSIC_RETURN_IF_ERROR(Lock(key));
   NSIC_ASSIGN_OR_RETURN(record_, JobRecord::Open(report_folder, key));
 
-  // Where it was submitted, the sources are known: for what is still to be sent, for pictures that come in pieces, and for the report.
-  std::map<std::string, std::string> inputs;
+  // Where it was submitted, the sources are known: for what is still to be sent, for pictures that come in pieces, for all of a video that
+  // is not restored, and for the report.
+  std::map<std::string, PlannedFile> known;
   if (place_) {
     const Result<std::unique_ptr<JobRecord>> original = JobRecord::Open(place_->report_folder, place_->record_key);
     if (original.ok() && (*original)->job() && (*original)->job()->job_id == options_.job_id) {
-      for (const PlannedFile& file : (*original)->job()->files) inputs[file.path] = file.input;
+      for (const PlannedFile& file : (*original)->job()->files) known[file.path] = file;
     }
   }
   const v1::RestoreOptions& restore = state_.spec().options();
@@ -111,18 +112,32 @@ Status Fetch::UseManifest() {
     if (relative.empty() || relative.is_absolute() || *relative.begin() == ".." || relative.filename().empty()) {
       return DataLossError("the manifest of job " + options_.job_id + " names a file outside its folder: " + source.path());
     }
+    PlannedFile file;
+    const auto earlier = known.find(source.path());
+    file.input = earlier == known.end() ? "" : earlier->second.input;
+    file.path = source.path();
+    file.sha256 = source.content().sha256();
+    file.bytes = source.content().size();
+    if (source.has_video()) {
+      const v1::VideoInfo& video = source.video();
+      file.size = {video.width(), video.height()};
+      file.output = VideoOutputPath(places, root, {0, relative.string(), ""}, video.encode().container());
+      if (earlier != known.end() && earlier->second.video) {
+        file.video = earlier->second.video;
+      } else {
+        const FrameNumbers frames{video.range().first() + 1, video.range().first() + video.range().count()};
+        file.video = PlannedVideo{video, {}, ParametersHash(restore, video, {}, frames), ""};
+      }
+      mapped.push_back({file.input.empty() ? file.path : file.input, file.output});
+      job_.files.push_back(std::move(file));
+      continue;
+    }
     PictureFormat format = PictureFormat::kPng;
     for (const PictureFormat candidate : {PictureFormat::kJpeg, PictureFormat::kPng, PictureFormat::kWebp, PictureFormat::kTiff,
                                           PictureFormat::kBmp, PictureFormat::kAvif}) {
       if (PictureFormatName(candidate) == source.picture().format()) format = candidate;
     }
     NSIC_ASSIGN_OR_RETURN(const PictureFormat output, OutputFormat(format, restore.format()));
-    PlannedFile file;
-    const auto input = inputs.find(source.path());
-    file.input = input == inputs.end() ? "" : input->second;
-    file.path = source.path();
-    file.sha256 = source.content().sha256();
-    file.bytes = source.content().size();
     file.size = {source.picture().width(), source.picture().height()};
     file.output = OutputPath(places, root, {0, relative.string(), ""}, format, output);
     mapped.push_back({file.input.empty() ? file.path : file.input, file.output});

@@ -1,8 +1,9 @@
-// Brings one finished picture home: whole, or put together from the pieces of its tile tasks. It appears by rename, complete or not at
-// all.
+// Brings one finished file home: a picture, whole or put together from the pieces of its tile tasks, or a video, put together from its
+// segments. It appears by rename, complete or not at all.
 #ifndef NSIC_CLIENT_FETCH_OUTPUT_H_
 #define NSIC_CLIENT_FETCH_OUTPUT_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,15 +21,14 @@ struct FetchPlan {
   WrittenOutput written;               // what the record will say; hash, bytes and size are filled in by the fetch
   FinishOptions options;               // of the job, for pieces
   int network_scale = 1;
+  bool tolerate = false;                       // of the job, for videos
+  std::function<void(double share)> progress;  // of putting a video together
 };
 
 // Fetches, notes the output in `record`, renames it into place and returns what was noted. A file that is there already with the right
-// content is left alone. Not OK: nothing of it is left behind, and the coordinator still has the output. UNAVAILABLE never: a
-// coordinator that goes away is waited for.
+// content is left alone. Not OK: nothing of it is left behind but a video's segments, which FetchSegment must have fetched, and the
+// coordinator still has a picture's output. UNAVAILABLE never: a coordinator that goes away is waited for.
 Result<WrittenOutput> FetchOutput(FarmConnection* farm, JobRecord* record, const FetchPlan& plan, const CancelToken& cancel);
-
-// Removes the temporary files of this submit: after a run, and what a killed one left before the next.
-void RemoveLeftovers(const std::vector<PlannedFile>& files, const JobRecord& record);
 
 }  // namespace nsic
 

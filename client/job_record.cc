@@ -1,6 +1,7 @@
 #include "client/job_record.h"
 
 #include <fcntl.h>
+#include <google/protobuf/util/json_util.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,8 +27,8 @@ constexpr std::string_view kSuffix = ".jsonl";
 
 // Outputs below the output folder are stored relative to it, so that a record survives its folder's move.
 Json OutputToJson(const std::string& output, const std::string& base) {
-  const bool below =
-      base == "/" || (output.size() > base.size() && output.compare(0, base.size(), base) == 0 && output[base.size()] == '/');
+  const bool below = base == "/" ? !output.empty()
+                                 : output.size() > base.size() && output.compare(0, base.size(), base) == 0 && output[base.size()] == '/';
   return BytesToJson(below ? output.substr(base == "/" ? 1 : base.size() + 1) : output);
 }
 
@@ -40,16 +41,52 @@ std::string OutputFromJson(const Json& json, const std::string& base) {
 Json SizeToJson(Size size) { return {size.width, size.height}; }
 Size SizeFromJson(const Json& json) { return {json.at(0).get<int>(), json.at(1).get<int>()}; }
 
+Json ToJson(const ReportVideo& video, const std::string& base) {
+  return {{"frames", video.frames},
+          {"frames_per_second", video.frames_per_second},
+          {"duration", video.duration},
+          {"input_codec", video.input_codec},
+          {"output_codec", video.output_codec},
+          {"carried", video.carried},
+          {"left_out", video.left_out},
+          {"frames_repeated", video.frames_repeated},
+          {"frames_concealed", video.frames_concealed},
+          {"concealed_at", video.concealed_at},
+          {"before_frame", OutputToJson(video.before_frame, base)},
+          {"after_frame", OutputToJson(video.after_frame, base)}};
+}
+
+std::optional<ReportVideo> ReportVideoFromJson(const Json& json, const std::string& base) {
+  if (!json.contains("video")) return std::nullopt;
+  const Json& from = json.at("video");
+  ReportVideo video;
+  from.at("frames").get_to(video.frames);
+  from.at("frames_per_second").get_to(video.frames_per_second);
+  from.at("duration").get_to(video.duration);
+  from.at("input_codec").get_to(video.input_codec);
+  from.at("output_codec").get_to(video.output_codec);
+  from.at("carried").get_to(video.carried);
+  from.at("left_out").get_to(video.left_out);
+  from.at("frames_repeated").get_to(video.frames_repeated);
+  from.at("frames_concealed").get_to(video.frames_concealed);
+  from.at("concealed_at").get_to(video.concealed_at);
+  video.before_frame = OutputFromJson(from.at("before_frame"), base);
+  video.after_frame = OutputFromJson(from.at("after_frame"), base);
+  return video;
+}
+
 Json ToJson(const WrittenOutput& written, const std::string& base) {
-  return {{"written", OutputToJson(written.output, base)},
-          {"input_sha256", written.input_sha256},
-          {"parameters", written.parameters},
-          {"sha256", written.sha256},
-          {"bytes", written.bytes},
-          {"size", SizeToJson(written.size)},
-          {"model", written.model},
-          {"seconds", written.seconds},
-          {"worker", written.worker}};
+  Json json = {{"written", OutputToJson(written.output, base)},
+               {"input_sha256", written.input_sha256},
+               {"parameters", written.parameters},
+               {"sha256", written.sha256},
+               {"bytes", written.bytes},
+               {"size", SizeToJson(written.size)},
+               {"model", written.model},
+               {"seconds", written.seconds},
+               {"worker", written.worker}};
+  if (written.video) json["video"] = ToJson(*written.video, base);
+  return json;
 }
 
 WrittenOutput WrittenFromJson(const Json& json, const std::string& base) {
@@ -63,15 +100,25 @@ WrittenOutput WrittenFromJson(const Json& json, const std::string& base) {
   json.at("model").get_to(written.model);
   json.at("seconds").get_to(written.seconds);
   json.at("worker").get_to(written.worker);
+  written.video = ReportVideoFromJson(json, base);
   return written;
 }
 
-Json ToJson(const PlannedFile& file, const std::string& base) {
-  return {{"file", BytesToJson(file.input)}, {"path", BytesToJson(file.path)},           {"sha256", file.sha256}, {"bytes", file.bytes},
-          {"size", SizeToJson(file.size)},   {"output", OutputToJson(file.output, base)}};
+Result<Json> ToJson(const PlannedFile& file, const std::string& base) {
+  Json json = {{"file", BytesToJson(file.input)}, {"path", BytesToJson(file.path)},
+               {"sha256", file.sha256},           {"bytes", file.bytes},
+               {"size", SizeToJson(file.size)},   {"output", OutputToJson(file.output, base)}};
+  if (file.video) {
+    std::string message;
+    const auto status = google::protobuf::util::MessageToJsonString(file.video->message, &message);
+    if (!status.ok()) return InternalError("cannot note what is done to " + file.input + ": " + status.ToString());
+    json["video"] = {
+        {"message", Json::parse(message)}, {"dropped_streams", file.video->dropped_streams}, {"parameters", file.video->parameters}};
+  }
+  return json;
 }
 
-PlannedFile PlannedFromJson(const Json& json, const std::string& base) {
+Result<PlannedFile> PlannedFromJson(const Json& json, const std::string& base) {
   PlannedFile file;
   file.input = BytesFromJson(json.at("file"));
   file.path = BytesFromJson(json.at("path"));
@@ -79,22 +126,32 @@ PlannedFile PlannedFromJson(const Json& json, const std::string& base) {
   json.at("bytes").get_to(file.bytes);
   file.size = SizeFromJson(json.at("size"));
   file.output = OutputFromJson(json.at("output"), base);
+  if (json.contains("video")) {
+    const Json& from = json.at("video");
+    PlannedVideo& video = file.video.emplace();
+    const auto status = google::protobuf::util::JsonStringToMessage(from.at("message").dump(), &video.message);
+    if (!status.ok()) return DataLossError("what is done to the video " + file.input + " cannot be read: " + status.ToString());
+    from.at("dropped_streams").get_to(video.dropped_streams);
+    from.at("parameters").get_to(video.parameters);
+  }
   return file;
 }
 
 // Thumbnails are not kept: they are made anew for each report.
 Json ToJson(const ReportFile& file, const std::string& base) {
-  return {{"settled", BytesToJson(file.input)},
-          {"output", file.output.empty() ? Json("") : OutputToJson(file.output, base)},
-          {"state", static_cast<int>(file.state)},
-          {"error", BytesToJson(file.error)},
-          {"model", file.model},
-          {"input_size", SizeToJson(file.input_size)},
-          {"output_size", SizeToJson(file.output_size)},
-          {"input_bytes", file.input_bytes},
-          {"output_bytes", file.output_bytes},
-          {"seconds", file.seconds},
-          {"worker", file.worker}};
+  Json json = {{"settled", BytesToJson(file.input)},
+               {"output", OutputToJson(file.output, base)},
+               {"state", static_cast<int>(file.state)},
+               {"error", BytesToJson(file.error)},
+               {"model", file.model},
+               {"input_size", SizeToJson(file.input_size)},
+               {"output_size", SizeToJson(file.output_size)},
+               {"input_bytes", file.input_bytes},
+               {"output_bytes", file.output_bytes},
+               {"seconds", file.seconds},
+               {"worker", file.worker}};
+  if (file.video) json["video"] = ToJson(*file.video, base);
+  return json;
 }
 
 ReportFile SettledFromJson(const Json& json, const std::string& base) {
@@ -111,6 +168,7 @@ ReportFile SettledFromJson(const Json& json, const std::string& base) {
   json.at("output_bytes").get_to(file.output_bytes);
   json.at("seconds").get_to(file.seconds);
   json.at("worker").get_to(file.worker);
+  file.video = ReportVideoFromJson(json, base);
   return file;
 }
 
@@ -160,7 +218,9 @@ Result<Contents> ReadRecord(const std::string& path, const std::string& base) {
       } else if (line.contains("written")) {
         contents.written.push_back(WrittenFromJson(line, base));
       } else if (line.contains("file") && contents.job) {
-        contents.job->files.push_back(PlannedFromJson(line, base));
+        Result<PlannedFile> file = PlannedFromJson(line, base);
+        if (!file.ok()) return file.status().WithContext(path + ":" + std::to_string(line_number));
+        contents.job->files.push_back(*std::move(file));
       } else if (line.contains("settled") && contents.job) {
         contents.job->settled.push_back(SettledFromJson(line, base));
       } else {
@@ -258,7 +318,10 @@ Status JobRecord::BeginJob(RecordedJob job) {
     ++known;
   }
   add(JobToJson(job));
-  for (const PlannedFile& file : job.files) add(ToJson(file, base));
+  for (const PlannedFile& file : job.files) {
+    NSIC_ASSIGN_OR_RETURN(const Json json, ToJson(file, base));
+    add(json);
+  }
   for (const ReportFile& file : job.settled) add(ToJson(file, base));
 
   NSIC_RETURN_IF_ERROR(MakeFolders(folder_));

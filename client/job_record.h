@@ -19,10 +19,19 @@
 #include "core/base/status.h"
 #include "core/media/picture.h"
 #include "core/report/report.h"
+#include "nsic/v1/video.pb.h"
 
 namespace nsic {
 
-// A picture that a job restores.
+// How a job restores a video.
+struct PlannedVideo {
+  v1::VideoInfo message;             // as the manifest has it
+  std::vector<int> dropped_streams;  // of the source, by index: its container cannot hold them, and the user allows that
+  std::string parameters;            // hash of what is done
+  std::string index;                 // the blob that message.index names; not kept in the record
+};
+
+// A picture or a video that a job restores.
 struct PlannedFile {
   std::string input;   // absolute path of the source
   std::string path;    // its name in the manifest
@@ -30,7 +39,8 @@ struct PlannedFile {
   int64_t bytes = 0;
   Size size;           // in pixels, after orientation
   std::string output;  // absolute path
-  PictureInfo info;    // what the manifest says of it; not kept in the record
+  PictureInfo info;    // what the manifest says of a picture; not kept in the record
+  std::optional<PlannedVideo> video;
 };
 
 // A finished output. It counts only while the file at `output` has the hash: the line is written before the file is renamed into place.
@@ -44,18 +54,21 @@ struct WrittenOutput {
   std::string model;  // name, for the report
   double seconds = 0;
   std::string worker;
+  std::optional<ReportVideo> video;
 };
 
 struct RecordedJob {
   std::string job_id;
   std::string coordinator;  // "HOST:PORT", or "local"
   std::string title;        // for the report
-  std::string parameters;
-  std::string model;  // name
+  std::string parameters;   // hash of what is done to pictures
+  std::string model;        // name
   int network_scale = 1;
   int64_t started_ms = 0;
   std::vector<PlannedFile> files;   // in the order of the manifest
   std::vector<ReportFile> settled;  // files that are not part of the job: skipped, failed before it began, or done earlier
+
+  const std::string& ParametersOf(const PlannedFile& file) const { return file.video ? file.video->parameters : parameters; }
 };
 
 // Thread-safe but for BeginJob.

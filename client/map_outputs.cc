@@ -50,8 +50,13 @@ SplitName Split(const std::string& name) {
   return {name.substr(0, dot), name.substr(dot + 1)};
 }
 
-bool StandsFor(std::string extension, PictureFormat format) {
-  std::transform(extension.begin(), extension.end(), extension.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+std::string Lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+// `extension` in lower case.
+bool StandsFor(const std::string& extension, PictureFormat format) {
   switch (format) {
     case PictureFormat::kJpeg: return extension == "jpg" || extension == "jpeg" || extension == "jpe" || extension == "jfif";
     case PictureFormat::kTiff: return extension == "tif" || extension == "tiff";
@@ -61,6 +66,22 @@ bool StandsFor(std::string extension, PictureFormat format) {
     case PictureFormat::kAvif: return extension == PictureFormatExtension(format);
   }
   return false;
+}
+
+bool StandsFor(const std::string& extension, const std::string& container) {
+  if (container == "mp4") return extension == "mp4" || extension == "m4v" || extension == "mov";
+  return extension == container;
+}
+
+// The output's path; an extension that does not fit gives way to `extension`.
+std::string Place(const OutputPlaces& places, const InputRoot& root, const FoundFile& file,
+                  const std::function<bool(const std::string& extension)>& fits, std::string_view extension) {
+  const size_t slash = file.relative.rfind('/');
+  const std::string folder = slash == std::string::npos ? "" : file.relative.substr(0, slash + 1);
+  SplitName name = Split(slash == std::string::npos ? file.relative : file.relative.substr(slash + 1));
+  if (!fits(name.extension)) name.extension = std::string(extension);
+  if (places.beside && !root.folder) name.stem += "-enhanced";
+  return Join(places.folders[file.root], folder + name.stem + (name.extension.empty() ? "" : "." + name.extension));
 }
 
 // Resolves folders once each: a library has far fewer folders than files.
@@ -125,12 +146,18 @@ Result<OutputPlaces> PlaceOutputs(const std::vector<InputRoot>& roots, const std
 
 std::string OutputPath(const OutputPlaces& places, const InputRoot& root, const FoundFile& file, PictureFormat source,
                        PictureFormat output) {
-  const size_t slash = file.relative.rfind('/');
-  const std::string folder = slash == std::string::npos ? "" : file.relative.substr(0, slash + 1);
-  SplitName name = Split(slash == std::string::npos ? file.relative : file.relative.substr(slash + 1));
-  if (source != output && !StandsFor(name.extension, output)) name.extension = std::string(PictureFormatExtension(output));
-  if (places.beside && !root.folder) name.stem += "-enhanced";
-  return Join(places.folders[file.root], folder + name.stem + (name.extension.empty() ? "" : "." + name.extension));
+  return Place(
+      places, root, file, [&](const std::string& extension) { return source == output || StandsFor(Lower(extension), output); },
+      PictureFormatExtension(output));
+}
+
+std::string VideoOutputPath(const OutputPlaces& places, const InputRoot& root, const FoundFile& file, const std::string& container) {
+  return Place(
+      places, root, file, [&](const std::string& extension) { return StandsFor(Lower(extension), container); }, container);
+}
+
+std::string PreviewFolder(const OutputPlaces& places, const FoundFile& file) {
+  return Join(places.folders[file.root], std::string(kPreviewFolderName) + "/" + file.relative);
 }
 
 std::string ManifestPath(const std::vector<InputRoot>& roots, const FoundFile& file) {

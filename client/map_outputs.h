@@ -5,6 +5,7 @@
 //   submit photos/ --out O    O/...
 //   submit a.jpg --out O      O/a.jpg
 //   submit P Q --out O        O/P/..., O/Q/...           (files: O/a.jpg)
+//   submit photos/ --preview N    photos-enhanced/nsic-preview/a.mp4/..., report in photos-enhanced/nsic-preview/nsic-report/
 #ifndef NSIC_CLIENT_MAP_OUTPUTS_H_
 #define NSIC_CLIENT_MAP_OUTPUTS_H_
 
@@ -32,6 +33,12 @@ Result<OutputPlaces> PlaceOutputs(const std::vector<InputRoot>& roots, const std
 // The output of one file. The name keeps its extension unless the format changes to one that the extension does not stand for.
 std::string OutputPath(const OutputPlaces& places, const InputRoot& root, const FoundFile& file, PictureFormat source,
                        PictureFormat output);
+
+// The same for a video: its extension follows the container, "mkv", "mp4" (also .m4v and .mov) or "webm".
+std::string VideoOutputPath(const OutputPlaces& places, const InputRoot& root, const FoundFile& file, const std::string& container);
+
+// The folder of a video's preview.
+std::string PreviewFolder(const OutputPlaces& places, const FoundFile& file);
 
 // The file's name in the job's manifest: unique, relative.
 std::string ManifestPath(const std::vector<InputRoot>& roots, const FoundFile& file);

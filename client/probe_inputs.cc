@@ -17,15 +17,27 @@ void SetAside(ProbedFile* probed, ProbeState state, std::string reason) {
   probed->reason = std::move(reason);
 }
 
+void ProbeAsVideo(ProbedFile* probed) {
+  Result<VideoProbe> video = ProbeVideo(probed->file.path);
+  if (!video.ok()) return SetAside(probed, ProbeState::kFailed, video.status().message());
+  struct stat info {};
+  if (::stat(probed->file.path.c_str(), &info) == 0) probed->bytes = info.st_size;
+  probed->state = ProbeState::kVideo;
+  probed->video = *std::move(video);
+}
+
 void Probe(ProbedFile* probed) {
   const std::string& path = probed->file.path;
-  // A name that promises a picture is held to it; any other file is a picture only if its content says so.
+  // A name that promises a picture or a video is held to it; any other file is one only if its content says so.
   if (!IsPictureName(path)) {
     const Result<FileKind> kind = SniffFile(path);
     if (!kind.ok()) return SetAside(probed, ProbeState::kFailed, kind.status().message());
-    if (*kind == FileKind::kVideo) {
-      return SetAside(probed, ProbeState::kSkipped, "a video: this version restores pictures, videos come with a later one");
+    const bool named_video = IsVideoName(path);
+    if (named_video && *kind == FileKind::kPicture) {
+      return SetAside(probed, ProbeState::kFailed, path + " is a picture, though it is named like a video: rename it");
     }
+    if (*kind == FileKind::kVideo && IsAudioName(path)) return SetAside(probed, ProbeState::kSkipped, "sound without pictures");
+    if (*kind == FileKind::kVideo || named_video) return ProbeAsVideo(probed);
     if (*kind == FileKind::kOther) return SetAside(probed, ProbeState::kSkipped, "neither a picture nor a video");
   }
   Result<PictureInfo> info = ProbePicture(path);
@@ -63,7 +75,7 @@ Result<std::vector<ProbedFile>> ProbeFiles(const std::vector<FoundFile>& files, 
 Status HashFiles(std::vector<ProbedFile>* files, const CancelToken& cancel, const std::function<void(int64_t bytes)>& progress) {
   return ForEachInParallel(files->size(), cancel, [&](size_t i) {
     ProbedFile& file = (*files)[i];
-    if (file.state != ProbeState::kPicture) return;
+    if (file.state != ProbeState::kPicture && file.state != ProbeState::kVideo) return;
     struct stat info {};
     if (::stat(file.file.path.c_str(), &info) != 0) {
       return SetAside(&file, ProbeState::kFailed, ErrnoError(errno, "cannot read " + file.file.path).message());

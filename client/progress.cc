@@ -48,7 +48,7 @@ double RateMeter::PerSecond() const {
   return seconds >= 2 && done > 0 ? done / seconds : 0;
 }
 
-std::string DescribeProgress(const ProgressState& state, double per_second, int bar_width) {
+std::string DescribeProgress(const ProgressState& state, double per_second, int bar_width, double frames_per_second) {
   const bool by_units = !state.unit.empty() && state.units_total > 0;
   const double ended = static_cast<double>(state.files_done + state.files_failed);
   const double part = by_units ? state.units_done / state.units_total : state.files > 0 ? ended / static_cast<double>(state.files) : 0;
@@ -61,7 +61,9 @@ std::string DescribeProgress(const ProgressState& state, double per_second, int 
   }
   line += state.activity + " " + std::to_string(state.files_done) + "/" + Count(state.files, state.noun);
   if (state.files_failed > 0) line += ", " + std::to_string(state.files_failed) + " failed";
+  if (state.frames_total > 0) line += ", " + std::to_string(state.frames_done) + "/" + Count(state.frames_total, "frame");
   if (!state.remark.empty()) return line + ", " + ForTerminal(state.remark);
+  if (state.frames_total > 0 && frames_per_second > 0) line += ", " + Rounded(frames_per_second) + " fps";
   if (by_units && per_second > 0) {
     line += ", " + Rounded(per_second) + " " + state.unit + "/s";
     if (fraction < 1) line += ", about " + FormatDuration(std::ceil((state.units_total - state.units_done) / per_second)) + " left";
@@ -79,12 +81,14 @@ void Progress::Update(const ProgressState& state) {
   const int64_t now = clock_->MonotonicUs();
   if (state.activity != activity_) {
     rate_ = RateMeter();
+    frame_rate_ = RateMeter();
     activity_ = state.activity;
   }
   rate_.Add(now, state.units_done);
+  frame_rate_.Add(now, static_cast<double>(state.frames_done));
   if (now - last_drawn_us_ < (terminal_ ? kTerminalIntervalUs : kPipeIntervalUs)) return;
   last_drawn_us_ = now;
-  std::string line = DescribeProgress(state, rate_.PerSecond(), terminal_ ? kBarWidth : 0);
+  std::string line = DescribeProgress(state, rate_.PerSecond(), terminal_ ? kBarWidth : 0, frame_rate_.PerSecond());
   if (terminal_) {
     // One column less than there are: a full line would wrap. What is left over is cut between characters.
     const size_t columns = static_cast<size_t>(std::max(20, TerminalColumns() - 1));

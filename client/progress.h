@@ -33,12 +33,15 @@ struct ProgressState {
   int64_t files_failed = 0;
   double units_total = 0;  // megapixels, or mebibytes
   double units_done = 0;
-  std::string unit;    // "MP", "MiB"; empty: files are counted, without a rate
+  std::string unit;          // "MP", "MiB"; empty: files are counted, without a rate
+  int64_t frames_total = 0;  // of videos; 0: there are none
+  int64_t frames_done = 0;
   std::string remark;  // why nothing moves; empty when it does
 };
 
-// "restoring 27/60 pictures, 1 failed, 3.2 MP/s, about 2 min 10 s left" and with a bar in front when `bar_width` > 0.
-std::string DescribeProgress(const ProgressState& state, double per_second, int bar_width);
+// "restoring 27/60 files, 1 failed, 120/5000 frames, 12 fps, 3.2 MP/s, about 2 min 10 s left" and with a bar in front when
+// `bar_width` > 0.
+std::string DescribeProgress(const ProgressState& state, double per_second, int bar_width, double frames_per_second = 0);
 
 // Thread-safe.
 class Progress {
@@ -63,6 +66,7 @@ class Progress {
   const Clock* const clock_;
   std::mutex mutex_;
   RateMeter rate_;
+  RateMeter frame_rate_;
   std::string activity_;
   std::string last_line_;
   int64_t last_drawn_us_;

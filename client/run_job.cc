@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <filesystem>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -11,7 +12,9 @@
 #include <thread>
 #include <utility>
 
+#include "client/assemble_video.h"
 #include "client/fetch_output.h"
+#include "client/store_output.h"
 #include "client/text.h"
 #include "client/upload_sources.h"
 #include "client/watch_job.h"
@@ -38,6 +41,12 @@ FinishOptions ToFinishOptions(const v1::RestoreOptions& restore) {
   return options;
 }
 
+// What the files of a job are called.
+std::string NounFor(const std::vector<PlannedFile>& files) {
+  const auto videos = std::count_if(files.begin(), files.end(), [](const PlannedFile& file) { return file.video.has_value(); });
+  return videos == 0 ? "picture" : static_cast<size_t>(videos) == files.size() ? "video" : "file";
+}
+
 class JobRun {
  public:
   JobRun(const RunContext& context, const RecordedJob& job, const JobOptions& options)
@@ -50,19 +59,28 @@ class JobRun {
   struct FileRun {
     std::map<int64_t, v1::TaskOutcome> tasks;  // the latest outcome of each ended task
     int parts = 0;                             // 0 until a task has ended
-    bool fetching = false;                     // queued or under way, or tried
+    bool fetching = false;                     // queued or under way, or tried; of a video: being joined, or tried
     bool ended = false;                        // every task has ended: its source is not needed
+    std::set<int64_t> taken;                   // of a video: the segments that are queued, under way, or tried
+    int segments = 0;                          // those that are here
     std::optional<WrittenOutput> written;
     Status fetch_error;
     Status lost;  // why its source cannot be sent
   };
+  struct FetchItem {
+    size_t file = 0;
+    int64_t segment = 0;  // its task; 0: the whole file
+  };
 
-  void Apply(const v1::TaskOutcome& outcome, std::vector<size_t>* ready);
+  // Finds the videos that were finished in an earlier run: their segments have gone.
+  Status FindFinishedVideos(const std::vector<v1::TaskOutcome>& outcomes);
+  void Apply(const v1::TaskOutcome& outcome, std::vector<FetchItem>* ready);
   void OnEvent(const v1::JobEvent& event);
   void Watch();
   void Upload();
   bool WaitForRoom(const Status& why);
   void Fetch();
+  void FetchSegmentOf(const FetchItem& item);
   void FetchFile(size_t index);
   // Once nothing but files with lost sources is left, the job cannot end by itself.
   bool OnlyLostFilesRemain();
@@ -83,14 +101,16 @@ class JobRun {
   bool watch_done_ = false;
   bool upload_pass_done_ = false;
   int64_t pending_fetches_ = 0;
-  int64_t fetched_ = 0;
+  int64_t fetched_ = 0;   // whatever makes room at the coordinator
+  int64_t finished_ = 0;  // files
   int64_t bytes_sent_ = 0;
+  std::map<size_t, double> joining_;  // videos that are being put together, and how far that is
   Status connection_;
   Status no_room_;             // why an upload waits; OK while none does
   int64_t idle_since_us_ = 0;  // nothing of this job has moved since, as far as uploads that wait have seen
   Status failure_;
 
-  BoundedQueue<size_t> queue_;  // indexes of files to fetch
+  BoundedQueue<FetchItem> queue_;
 };
 
 void JobRun::Stop(const Status& why) {
@@ -103,24 +123,51 @@ void JobRun::Stop(const Status& why) {
   changed_.notify_all();
 }
 
-void JobRun::Apply(const v1::TaskOutcome& outcome, std::vector<size_t>* ready) {
+Status JobRun::FindFinishedVideos(const std::vector<v1::TaskOutcome>& outcomes) {
+  for (size_t i = 0; i < files_.size(); ++i) {
+    const PlannedFile& file = job_.files[i];
+    if (!file.video) continue;
+    for (const WrittenOutput& written : context_.record->Find(file.output, file.sha256, job_.ParametersOf(file))) {
+      if (!HasContent(file.output, written.sha256, written.bytes)) continue;
+      std::vector<int64_t> ids;
+      for (const v1::TaskOutcome& outcome : outcomes) {
+        const bool unfetched = outcome.end() == v1::TASK_END_DONE && !outcome.fetched();
+        if (unfetched && outcome.file_index() == static_cast<int>(i)) ids.push_back(outcome.task_id());
+      }
+      if (!ids.empty()) NSIC_RETURN_IF_ERROR(context_.farm->MarkFetched(job_.job_id, ids, stop_));
+      files_[i].written = written;
+      ++finished_;
+      break;
+    }
+  }
+  return OkStatus();
+}
+
+void JobRun::Apply(const v1::TaskOutcome& outcome, std::vector<FetchItem>* ready) {
   if (outcome.file_index() < 0 || static_cast<size_t>(outcome.file_index()) >= files_.size()) return;  // another version's manifest
   const size_t index = static_cast<size_t>(outcome.file_index());
   FileRun& file = files_[index];
   file.parts = std::max(1, outcome.parts());
   file.tasks[outcome.task_id()] = outcome;
   file.ended = static_cast<int>(file.tasks.size()) >= file.parts;
+  if (job_.files[index].video) {
+    if (outcome.end() == v1::TASK_END_DONE && !file.written && file.taken.insert(outcome.task_id()).second) {
+      ++pending_fetches_;
+      ready->push_back({index, outcome.task_id()});
+    }
+    return;
+  }
   const bool all_done = file.ended && std::all_of(file.tasks.begin(), file.tasks.end(),
                                                   [](const auto& task) { return task.second.end() == v1::TASK_END_DONE; });
   if (all_done && !file.fetching) {
     file.fetching = true;
     ++pending_fetches_;
-    ready->push_back(index);
+    ready->push_back({index});
   }
 }
 
 void JobRun::OnEvent(const v1::JobEvent& event) {
-  std::vector<size_t> ready;
+  std::vector<FetchItem> ready;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     state_ = event.job();
@@ -129,7 +176,7 @@ void JobRun::OnEvent(const v1::JobEvent& event) {
     changed_.notify_all();
   }
   // A full queue holds back the watch: outcomes wait at the coordinator, not here.
-  for (const size_t index : ready) queue_.Push(index);
+  for (const FetchItem& item : ready) queue_.Push(item);
 }
 
 void JobRun::Watch() {
@@ -183,7 +230,7 @@ void JobRun::Upload() {
     std::lock_guard<std::mutex> lock(mutex_);
     const FileRun& file = files_[index];
     // A failed task that somebody retries waits for a source that may have been thrown away.
-    const bool may_be_retried = upload_pass_done_ && file.ended && !file.fetching;
+    const bool may_be_retried = upload_pass_done_ && file.ended && !file.fetching && !file.written;
     return (!file.ended || may_be_retried) && file.lost.ok() && !watch_done_;
   };
   hooks.wait_for_room = [this](const Status& why) { return WaitForRoom(why); };
@@ -217,10 +264,48 @@ bool JobRun::OnlyLostFilesRemain() {
 }
 
 void JobRun::Fetch() {
-  while (const std::optional<size_t> index = queue_.Pop()) {
+  while (const std::optional<FetchItem> item = queue_.Pop()) {
     if (stop_.cancelled()) return;
-    FetchFile(*index);
+    if (item->segment != 0) {
+      FetchSegmentOf(*item);
+    } else {
+      FetchFile(item->file);
+    }
   }
+}
+
+void JobRun::FetchSegmentOf(const FetchItem& item) {
+  const PlannedFile& file = job_.files[item.file];
+  v1::TaskOutcome task;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    task = files_[item.file].tasks.at(item.segment);
+  }
+  const Status status = FetchSegment(context_.farm, *context_.record, file, task, stop_);
+  if (!status.ok() && stop_.cancelled()) return;
+  Status marked;
+  if (status.ok() && !task.fetched()) marked = context_.farm->MarkFetched(job_.job_id, {item.segment}, stop_);
+  bool whole = false;
+  bool first_failure = false;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    FileRun& run = files_[item.file];
+    if (status.ok()) {
+      ++fetched_;
+      whole = ++run.segments == run.parts;
+      run.fetching = whole;
+    } else {
+      first_failure = run.fetch_error.ok();
+      run.fetch_error = status;
+    }
+    if (!whole) --pending_fetches_;  // else what is pending now is to join them
+    changed_.notify_all();
+  }
+  if (first_failure) {
+    context_.progress->Notice("failed: " + ForTerminal(file.input.empty() ? file.path : file.input) + ": " + ForTerminal(status.message()));
+  }
+  if (!marked.ok() && !stop_.cancelled()) return Stop(marked);
+  if (whole) FetchFile(item.file);
 }
 
 void JobRun::FetchFile(size_t index) {
@@ -231,7 +316,7 @@ void JobRun::FetchFile(size_t index) {
   plan.network_scale = job_.network_scale;
   plan.written.output = file.output;
   plan.written.input_sha256 = file.sha256;
-  plan.written.parameters = job_.parameters;
+  plan.written.parameters = job_.ParametersOf(file);
   plan.written.model = job_.model;
   std::set<std::string> workers;
   std::vector<int64_t> ids;
@@ -241,9 +326,14 @@ void JobRun::FetchFile(size_t index) {
       plan.tasks.push_back(task);
       plan.written.seconds += task.result().seconds();
       workers.insert(task.worker());
-      if (!task.fetched()) ids.push_back(id);
+      if (!task.fetched() && !file.video) ids.push_back(id);
     }
   }
+  plan.tolerate = options_.restore.tolerate();
+  plan.progress = [this, index](double share) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    joining_[index] = share;
+  };
   for (const std::string& worker : workers) plan.written.worker += (plan.written.worker.empty() ? "" : ", ") + worker;
 
   Result<WrittenOutput> written = FetchOutput(context_.farm, context_.record, plan, stop_);
@@ -259,9 +349,11 @@ void JobRun::FetchFile(size_t index) {
     if (written.ok()) {
       files_[index].written = *std::move(written);
       ++fetched_;
+      ++finished_;
     } else {
       files_[index].fetch_error = written.status();
     }
+    joining_.erase(index);
     --pending_fetches_;
     changed_.notify_all();
   }
@@ -274,9 +366,15 @@ void JobRun::ShowProgress() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     shown.activity = "restoring";
+    shown.noun = NounFor(job_.files);
     shown.files = static_cast<int64_t>(files_.size());
-    shown.files_done = fetched_;
-    for (const FileRun& file : files_) {
+    shown.files_done = finished_;
+    for (size_t i = 0; i < files_.size(); ++i) {
+      const FileRun& file = files_[i];
+      if (job_.files[i].video) {
+        shown.frames_total += job_.files[i].video->message.range().count();
+        for (const auto& [id, task] : file.tasks) shown.frames_done += task.end() == v1::TASK_END_DONE ? task.frames().count() : 0;
+      }
       const bool failed =
           !file.lost.ok() || !file.fetch_error.ok() ||
           std::any_of(file.tasks.begin(), file.tasks.end(), [](const auto& task) { return task.second.end() == v1::TASK_END_FAILED; });
@@ -291,6 +389,10 @@ void JobRun::ShowProgress() {
       shown.remark = state_.waiting_reason();
     } else if (!no_room_.ok()) {
       shown.remark = "waiting for room at the coordinator";
+    } else if (!joining_.empty() && state_.tasks_queued() + state_.tasks_leased() + state_.tasks_waiting() == 0) {
+      const auto& [index, share] = *joining_.begin();
+      shown.remark = "putting " + std::filesystem::path(job_.files[index].output).filename().string() + " together (" +
+                     std::to_string(static_cast<int>(share * 100)) + "%)";
     }
   }
   context_.progress->Update(shown);
@@ -320,6 +422,7 @@ JobEnd JobRun::Finish() {
       report.output = file.written->output;
       report.output_size = file.written->size;
       report.output_bytes = file.written->bytes;
+      report.video = file.written->video;
     } else if (failed != nullptr) {
       report.state = FileState::kFailed;
       report.error = failed->error();
@@ -345,15 +448,16 @@ Result<JobEnd> JobRun::Run(const CancelToken& cancel) {
   });
   // What has ended already needs no source.
   NSIC_ASSIGN_OR_RETURN(const std::vector<v1::TaskOutcome> outcomes, context_.farm->ListOutputs(job_.job_id, 0, stop_));
+  NSIC_RETURN_IF_ERROR(FindFinishedVideos(outcomes));
   std::vector<std::thread> threads;
   for (size_t i = 0; i < kFetchThreads; ++i) threads.emplace_back([this] { Fetch(); });
-  std::vector<size_t> ready;
+  std::vector<FetchItem> ready;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     for (const v1::TaskOutcome& outcome : outcomes) Apply(outcome, &ready);
     watch_done_ = !options_.wait;
   }
-  for (const size_t index : ready) queue_.Push(index);
+  for (const FetchItem& item : ready) queue_.Push(item);
   if (options_.wait) threads.emplace_back([this] { Watch(); });
   if (options_.wait && options_.upload) threads.emplace_back([this] { Upload(); });
 
@@ -388,9 +492,12 @@ Result<JobEnd> JobRun::Run(const CancelToken& cancel) {
 }  // namespace
 
 Result<JobEnd> RunJob(const RunContext& context, const RecordedJob& job, const JobOptions& options, const CancelToken& cancel) {
-  RemoveLeftovers(job.files, *context.record);
+  const auto is_video = [](const PlannedFile& file) { return file.video.has_value(); };
+  RemoveLeftovers(job.files, *context.record, is_video);
   Result<JobEnd> end = JobRun(context, job, options).Run(cancel);
-  RemoveLeftovers(job.files, *context.record);
+  // Segments stay as long as this or another run can finish their videos with them.
+  const bool goes_on = !end.ok() || !options.wait || end->unfetched > 0;
+  RemoveLeftovers(job.files, *context.record, [&](const PlannedFile& file) { return goes_on && is_video(file); });
   return end;
 }
 
@@ -400,6 +507,7 @@ Result<int64_t> SendSources(const RunContext& context, const RecordedJob& job, c
   std::mutex mutex;
   ProgressState shown;
   shown.activity = "uploading";
+  shown.noun = NounFor(job.files);
   shown.files = static_cast<int64_t>(job.files.size());
   shown.unit = "MiB";
   for (const PlannedFile& file : job.files) shown.units_total += static_cast<double>(file.bytes) / (1 << 20);

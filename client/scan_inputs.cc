@@ -98,16 +98,18 @@ class Walk {
     }
     const bool is_link = S_ISLNK(link.st_mode);
     if (::stat(path.c_str(), &info) != 0) {
-      // A dangling link, or a ring of links. It is a loss only where a picture was promised.
+      // A dangling link, or a ring of links. It is a loss only where a picture or a video was promised.
       LeaveOut(path,
                is_link ? ErrnoError(errno, "cannot follow the symbolic link " + path).message()
                        : ErrnoError(errno, "cannot examine " + path).message(),
-               !is_link || IsPictureName(name));
+               !is_link || IsPictureName(name) || IsVideoName(name));
       return;
     }
     if (S_ISDIR(info.st_mode)) {
       if (name == kReportFolderName) {
         for (std::string& output : RecordedOutputs(path)) outputs_.insert(std::move(output));
+      } else if (name == kPreviewFolderName) {
+        return;
       } else if (is_link) {
         linked_.emplace_back(path, relative);  // after all real folders, so that what is included does not depend on names
       } else if (visited_.insert({info.st_dev, info.st_ino}).second) {
@@ -126,6 +128,15 @@ class Walk {
   std::unordered_set<std::string> seen_;
   std::unordered_set<std::string> outputs_;
 };
+
+template <size_t kCount>
+bool HasExtensionOf(std::string_view name, const std::array<std::string_view, kCount>& extensions) {
+  const size_t dot = name.rfind('.');
+  if (dot == std::string_view::npos) return false;
+  std::string extension(name.substr(dot + 1));
+  std::transform(extension.begin(), extension.end(), extension.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return std::find(extensions.begin(), extensions.end(), extension) != extensions.end();
+}
 
 Result<InputRoot> ExamineRoot(const std::string& argument) {
   if (argument.empty()) return InvalidArgumentError("an empty PATH was given");
@@ -154,11 +165,18 @@ std::string InputRoot::parent() const { return fs::path(path).parent_path().stri
 bool IsPictureName(std::string_view name) {
   static constexpr std::array<std::string_view, 11> kExtensions = {"jpg", "jpeg", "jpe", "jfif", "png", "webp",
                                                                    "tif", "tiff", "bmp", "dib",  "avif"};
-  const size_t dot = name.rfind('.');
-  if (dot == std::string_view::npos) return false;
-  std::string extension(name.substr(dot + 1));
-  std::transform(extension.begin(), extension.end(), extension.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
+  return HasExtensionOf(name, kExtensions);
+}
+
+bool IsVideoName(std::string_view name) {
+  static constexpr std::array<std::string_view, 15> kExtensions = {"mp4",  "m4v", "mov", "mkv", "webm", "avi", "m2ts", "mpg",
+                                                                   "mpeg", "vob", "wmv", "flv", "ogv",  "3gp", "y4m"};
+  return HasExtensionOf(name, kExtensions);
+}
+
+bool IsAudioName(std::string_view name) {
+  static constexpr std::array<std::string_view, 5> kExtensions = {"mka", "weba", "m4a", "wma", "oga"};
+  return HasExtensionOf(name, kExtensions);
 }
 
 Result<Scan> ScanInputs(const std::vector<std::string>& paths) {

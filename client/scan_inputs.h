@@ -13,6 +13,8 @@ namespace nsic {
 
 // Where a submit's report and record lie, in its output folder. Folders of this name are not walked.
 inline constexpr std::string_view kReportFolderName = "nsic-report";
+// Where --preview puts frames, in the output folder. Not walked either.
+inline constexpr std::string_view kPreviewFolderName = "nsic-preview";
 
 // A PATH of the command line.
 struct InputRoot {
@@ -44,6 +46,10 @@ struct Scan {
 
 // Whether the name promises a picture of a format that we read: such a file that turns out to be none has failed; others are skipped.
 bool IsPictureName(std::string_view name);
+// The same for a video. (".ts" and ".mts" promise nothing: they are also TypeScript's.)
+bool IsVideoName(std::string_view name);
+// Whether the name promises sound alone, though its content looks like a video's: ".mka", ".wma".
+bool IsAudioName(std::string_view name);
 
 // Folders are walked whole, symbolic links followed, each folder once: a link to a folder that is part of the inputs anyway is passed
 // over, so loops end. Hidden entries, everything that is neither file nor folder, and outputs of earlier submits (their records tell) are

@@ -94,7 +94,7 @@ Status Session::Connect(Need need, const std::optional<JobPlace>& job) {
 }
 
 int RunClient(int argc, char** argv) {
-  CLI::App app("Restores pictures on all the machines you own.", "nsic-client");
+  CLI::App app("Restores pictures and videos on all the machines you own.", "nsic-client");
   CancelToken cancel;
   // What terminals send twice: the first stops in order, the second at once. The programs of a local farm die with this one either way.
   const SignalWatcher signals([&cancel](int count) {

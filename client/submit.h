@@ -2,10 +2,12 @@
 #ifndef NSIC_CLIENT_SUBMIT_H_
 #define NSIC_CLIENT_SUBMIT_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "client/job_record.h"
+#include "client/plan_video.h"
 #include "client/run_job.h"
 #include "client/session.h"
 
@@ -25,13 +27,29 @@ struct SubmitOptions {
   int priority = 0;
   int64_t split_pixels = 24'000'000;
   bool no_wait = false;
+  // Videos:
+  std::string codec;
+  std::optional<double> crf;
+  std::string preset;
+  std::string pixel_format;
+  std::string container = "keep";
+  bool drop_streams = false;
+  std::string deinterlace = "auto";
+  bool tolerate = false;
+  int static_threshold = 0;
+  std::string frames;  // "A-B"
+  std::optional<int> preview;
 };
 
 // INVALID_ARGUMENT names the option. The model is left to the coordinator.
 Result<v1::RestoreOptions> ToRestoreOptions(const SubmitOptions& options);
+Result<VideoOptions> ToVideoOptions(const SubmitOptions& options);
 
-// The hash of all that decides an output's pixels and bytes, except the source: a result's key. (How a picture is split does not.)
+// The hash of all that decides a picture's output, except the source: a result's key. (How a picture is split does not.)
 std::string ParametersHash(const v1::RestoreOptions& options);
+// The same for a video, whose message may still lack its index and range.
+std::string ParametersHash(const v1::RestoreOptions& options, const v1::VideoInfo& video, const std::vector<int>& dropped_streams,
+                           const std::optional<FrameNumbers>& frames);
 
 // Output pixels per source pixel, each way, as the model's card says.
 Result<int> NetworkScale(const v1::Model& model);

@@ -79,6 +79,8 @@ class WorkingPicture {
 
   // A lossless file, quick to write: what a tile task returns.
   Status Save(const std::string& path) const;
+  // A PNG of 8 or 16 bits a sample, for people.
+  Status SavePng(int depth, const std::string& path) const;
 
  private:
   Rect rect_;

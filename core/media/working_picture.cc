@@ -39,4 +39,26 @@ Status WorkingPicture::Save(const std::string& path) const {
   return OkStatus();
 }
 
+Status WorkingPicture::SavePng(int depth, const std::string& path) const {
+  NSIC_ASSIGN_OR_RETURN(const UniqueFd fd, CreateFile(path));
+  std::vector<uint8_t> bytes;
+  if (depth == 8) {
+    bytes.reserve(samples_.size());
+    for (const uint16_t sample : samples_) bytes.push_back(static_cast<uint8_t>((sample * 255u + 32767u) / 65535u));
+  }
+  const void* const pixels = depth == 8 ? static_cast<const void*>(bytes.data()) : samples_.data();
+  const size_t size = depth == 8 ? bytes.size() : samples_.size() * sizeof(uint16_t);
+  vips_error_clear();
+  try {
+    vips::VImage image =
+        vips::VImage::new_from_memory(const_cast<void*>(pixels), size, rect_.width, rect_.height, 3,
+                                      depth == 8 ? VIPS_FORMAT_UCHAR : VIPS_FORMAT_USHORT)
+            .copy(vips::VImage::option()->set("interpretation", depth == 8 ? VIPS_INTERPRETATION_sRGB : VIPS_INTERPRETATION_RGB16));
+    image.pngsave_target(vips::VTarget::new_to_descriptor(fd.get()));
+  } catch (const vips::VError&) {
+    return VipsError(StatusCode::kInternal, "cannot write " + path);
+  }
+  return OkStatus();
+}
+
 }  // namespace nsic

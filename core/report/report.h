@@ -3,6 +3,7 @@
 #define NSIC_CORE_REPORT_REPORT_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,22 @@ namespace nsic {
 
 enum class FileState { kDone, kFailed, kSkipped, kCancelled };
 std::string_view FileStateName(FileState state);  // "done", "failed", "skipped", "cancelled"
+
+// What a video has beyond what pictures have. Of a finished one.
+struct ReportVideo {
+  int64_t frames = 0;            // of the output
+  double frames_per_second = 0;  // on average
+  double duration = 0;           // of the output, in seconds
+  std::string input_codec;       // FFmpeg's names: "h264"
+  std::string output_codec;
+  std::vector<std::string> carried;   // the other streams that the output has: "audio 1 (aac, eng)"
+  std::vector<std::string> left_out;  // those that it has not, as the user allowed
+  int64_t frames_repeated = 0;        // whose result was that of an equal frame before
+  int64_t frames_concealed = 0;       // that could not be decoded and show the last good one
+  std::vector<double> concealed_at;   // seconds into the video, of the first of them
+  std::string before_frame;           // pictures of the frame in the middle, paths; empty if there are none
+  std::string after_frame;
+};
 
 struct ReportFile {
   std::string input;   // path of the source, as the file system spells it (may not be UTF-8)
@@ -29,6 +46,7 @@ struct ReportFile {
   std::string worker;       // names, comma-separated when several
   std::string before_jpeg;  // thumbnails (JPEG bytes); empty unless done
   std::string after_jpeg;
+  std::optional<ReportVideo> video;
 };
 
 struct Report {
@@ -46,12 +64,13 @@ struct Report {
 //
 // Writes index.html (self-contained; English and Traditional Chinese, switched on the page), report.json and report.csv into `folder`, each
 // by rename. The page: totals; a row a file with thumbnails before and after, model, time, worker, error; a slider that compares the
-// full-size files, which it finds by relative path (and says so when they have been moved).
+// full-size files, which it finds by relative path (and says so when they have been moved); for a video its facts, the slider over its
+// middle frame, and both files to play.
 Status WriteReport(const Report& report, const std::string& folder);
 
 // The object of `submit --json`, on one line:
-// {"job_id","state","files":[{"input","output","state","error","model","width","height","seconds", "worker"}],"report"}. width and height
-// are the output's. What does not apply is "" or 0.
+// {"job_id","state","files":[{"input","output","state","error","model","width","height","seconds","worker"}],"report"}. width and height
+// are the output's. What does not apply is "" or 0. A video that is done has "frames" too.
 std::string ReportToJson(const Report& report, const std::string& report_path);
 
 }  // namespace nsic

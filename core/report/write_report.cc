@@ -87,9 +87,23 @@ std::string Link(const std::string& path, const std::string& folder) {
 
 // What `submit --json` says of a file.
 json FileToJson(const ReportFile& file) {
-  return {{"input", file.input},  {"output", file.output},           {"state", FileStateName(file.state)}, {"error", file.error},
-          {"model", file.model},  {"width", file.output_size.width}, {"height", file.output_size.height},  {"seconds", file.seconds},
-          {"worker", file.worker}};
+  json row = {{"input", file.input},  {"output", file.output},           {"state", FileStateName(file.state)}, {"error", file.error},
+              {"model", file.model},  {"width", file.output_size.width}, {"height", file.output_size.height},  {"seconds", file.seconds},
+              {"worker", file.worker}};
+  if (file.video) row["frames"] = file.video->frames;
+  return row;
+}
+
+json VideoToJson(const ReportVideo& video) {
+  return {{"frames_per_second", video.frames_per_second},
+          {"duration", video.duration},
+          {"input_codec", video.input_codec},
+          {"output_codec", video.output_codec},
+          {"carried", video.carried},
+          {"left_out", video.left_out},
+          {"frames_repeated", video.frames_repeated},
+          {"frames_concealed", video.frames_concealed},
+          {"concealed_at", video.concealed_at}};
 }
 
 json JobToJson(const Report& report) {
@@ -106,6 +120,7 @@ std::string ReportJson(const Report& report) {
     row["input_height"] = file.input_size.height;
     row["input_bytes"] = file.input_bytes;
     row["output_bytes"] = file.output_bytes;
+    if (file.video) row["video"] = VideoToJson(*file.video);
     files.push_back(std::move(row));
   }
   return Text(all, 1) + "\n";
@@ -123,10 +138,13 @@ std::string CsvField(const std::string& text) {
 
 // RFC 4180, with a header line. Paths are written as the file system spells them.
 std::string ReportCsv(const Report& report) {
-  std::string csv = "input,output,state,error,model,input_width,input_height,width,height,input_bytes,output_bytes,seconds,worker\r\n";
+  std::string csv =
+      "input,output,state,error,model,input_width,input_height,width,height,input_bytes,output_bytes,seconds,worker,frames,"
+      "frames_repeated,frames_concealed\r\n";
   for (const ReportFile& file : report.files) {
     char seconds[32];
     std::snprintf(seconds, sizeof(seconds), "%.3f", file.seconds);
+    const auto of_video = [&file](int64_t ReportVideo::*count) { return file.video ? std::to_string((*file.video).*count) : ""; };
     const std::string fields[] = {file.input,
                                   file.output,
                                   std::string(FileStateName(file.state)),
@@ -139,7 +157,10 @@ std::string ReportCsv(const Report& report) {
                                   std::to_string(file.input_bytes),
                                   std::to_string(file.output_bytes),
                                   seconds,
-                                  file.worker};
+                                  file.worker,
+                                  of_video(&ReportVideo::frames),
+                                  of_video(&ReportVideo::frames_repeated),
+                                  of_video(&ReportVideo::frames_concealed)};
     bool first = true;
     for (const std::string& field : fields) {
       if (!first) csv += ',';
@@ -194,6 +215,11 @@ std::string PageData(const Report& report, const std::string& folder, bool thumb
                      {"output_bytes", file.output_bytes},
                      {"seconds", file.seconds},
                      {"worker", file.worker}});
+    if (!file.video) continue;
+    json& video = files.back()["video"] = VideoToJson(*file.video);
+    video["frames"] = file.video->frames;
+    video["before_link"] = Link(file.video->before_frame, folder);
+    video["after_link"] = Link(file.video->after_frame, folder);
   }
   return ScriptJson(data);
 }
