@@ -13,6 +13,7 @@
 #include "coordinator/split_job.h"
 #include "core/base/digest.h"
 #include "core/farm/blob_store.h"
+#include "core/rpc/video_messages.h"
 #include "models/io/model_pack.h"
 
 namespace nsic {
@@ -57,6 +58,26 @@ Result<Prepared> Prepare(const Farm& farm, const std::string& job_id, const v1::
   return prepared;
 }
 
+Status IndexMissing(const v1::JobManifest& manifest, int file_index) {
+  return FailedPreconditionError(NameOfFile(manifest, file_index) + "has an index, blob " +
+                                 manifest.files(file_index).video().index().sha256() + ", that is not stored; upload it first");
+}
+
+// Untrusted until it has passed here.
+Result<VideoIndex> ReadIndex(const Farm& farm, const v1::JobManifest& manifest, int file_index) {
+  const v1::BlobRef& blob = manifest.files(file_index).video().index();
+  const Result<std::string> bytes = farm.blobs->ReadAll(blob.sha256(), kMaxIndexBytes);
+  if (bytes.status().code() == StatusCode::kNotFound) return IndexMissing(manifest, file_index);
+  if (!bytes.ok()) return bytes.status();
+  v1::VideoIndex message;
+  if (!message.ParseFromString(*bytes)) {
+    return InvalidArgumentError(NameOfFile(manifest, file_index) + "names blob " + blob.sha256() + " as its index, which is none");
+  }
+  Result<VideoIndex> index = FromMessage(message);
+  if (!index.ok()) return InvalidArgumentError(NameOfFile(manifest, file_index) + index.status().message());
+  return index;
+}
+
 Status InsertTasks(const Farm& farm, Transaction& transaction, const std::string& job_id, const v1::JobSpec& spec,
                    const v1::JobManifest& manifest, const std::vector<PlannedTask>& plan) {
   std::vector<int> parts(static_cast<size_t>(manifest.files_size()), 0);
@@ -64,7 +85,10 @@ Status InsertTasks(const Farm& farm, Transaction& transaction, const std::string
   std::vector<bool> here(parts.size());
   for (int i = 0; i < manifest.files_size(); ++i) {
     const v1::SourceFile& file = manifest.files(i);
-    InsertJobFile(transaction, job_id, i, file.SerializeAsString(), parts[static_cast<size_t>(i)]);
+    std::optional<std::string> index;
+    if (file.has_video()) index = file.video().index().sha256();
+    if (index && !IsStored(transaction, *index)) return IndexMissing(manifest, i);
+    InsertJobFile(transaction, job_id, i, file.SerializeAsString(), parts[static_cast<size_t>(i)], index);
     here[static_cast<size_t>(i)] = file.has_in_place() || IsStored(transaction, file.content().sha256());
   }
   for (size_t i = 0; i < plan.size(); ++i) {
@@ -75,13 +99,14 @@ Status InsertTasks(const Farm& farm, Transaction& transaction, const std::string
     task.index = static_cast<int>(i);
     task.file_index = planned.file_index;
     task.region = planned.region;
+    task.frames = planned.frames;
     task.pixels = planned.pixels;
     task.model_id = spec.options().model_id();
     task.source_sha256 = file.content().sha256();
     if (file.has_in_place()) task.root_id = file.in_place().root_id();
     task.result_key = planned.result_key;
     task.state = here[static_cast<size_t>(planned.file_index)] ? TaskState::kQueued : TaskState::kWaiting;
-    InsertTask(transaction, &task);
+    InsertTask(transaction, &task, planned.segment);
   }
   // Only now, when all are there: the job must not end before its last task is in.
   for (const TaskState state : {TaskState::kWaiting, TaskState::kQueued}) {
@@ -109,7 +134,8 @@ Result<v1::Job> AcceptSubmit(const Farm& farm, const v1::SubmitRequest& request)
   if (!manifest.ParseFromString(bytes)) return InvalidArgumentError("blob " + spec.manifest().sha256() + " is no job manifest");
   NSIC_RETURN_IF_ERROR(CheckManifest(manifest));
   NSIC_ASSIGN_OR_RETURN(const ModelCard card, ParseModelCard(prepared.model.card, "model " + prepared.model.name));
-  NSIC_ASSIGN_OR_RETURN(const std::vector<PlannedTask> plan, SplitJob(manifest, spec.options(), card.tiling, farm.options.version));
+  NSIC_ASSIGN_OR_RETURN(const std::vector<PlannedTask> plan, SplitJob(manifest, spec.options(), card.tiling, farm.options.version,
+                                                                      [&](int i) { return ReadIndex(farm, manifest, i); }));
 
   v1::Job job;
   NSIC_RETURN_IF_ERROR(farm.database->Write([&](Transaction& transaction) -> Status {

@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "core/base/digest.h"
+#include "core/rpc/video_messages.h"
 
 namespace nsic {
 namespace {
@@ -12,6 +13,7 @@ constexpr std::string_view kOutputFormats[] = {"keep", "png", "jpg", "webp", "ti
 constexpr std::string_view kSourceFormats[] = {"jpeg", "png", "webp", "tiff", "bmp", "avif"};
 constexpr double kMaxScale = 16;
 constexpr int kMaxOutputSide = 65535;
+constexpr int kMaxStaticThreshold = 255;  // of samples of 8 bits
 
 template <typename List>
 bool Contains(const List& list, std::string_view value) {
@@ -44,6 +46,29 @@ std::string PathFault(std::string_view path) {
   }
 }
 
+std::string PictureFault(const v1::PictureInfo& picture) {
+  if (picture.width() < 1 || picture.height() < 1 || picture.width() > kMaxSide || picture.height() > kMaxSide ||
+      int64_t{picture.width()} * picture.height() > kMaxPictureArea) {
+    return "claims " + std::to_string(picture.width()) + "x" + std::to_string(picture.height()) + " pixels";
+  }
+  if (!Contains(kSourceFormats, picture.format())) return "has the unknown format '" + Shown(picture.format()) + "'";
+  if (picture.depth() != 8 && picture.depth() != 16) return "has " + std::to_string(picture.depth()) + " bits a sample; 8 and 16 are known";
+  return "";
+}
+
+std::string VideoFault(const v1::VideoInfo& video) {
+  if (const Status status = FromMessage(video).status(); !status.ok()) return status.message();
+  if (!IsSha256Hex(video.index().sha256())) return "names no index of its frames";
+  if (video.index().size() < 1 || video.index().size() > kMaxIndexBytes) {
+    return "has an index of " + std::to_string(video.index().size()) + " bytes; at most " + std::to_string(kMaxIndexBytes) + " are taken";
+  }
+  const v1::FrameRange& range = video.range();
+  if (range.first() < 0 || range.count() < 1 || range.count() > kMaxVideoFrames || range.first() > kMaxVideoFrames - range.count()) {
+    return "is to be restored from frame " + std::to_string(range.first()) + " on for " + std::to_string(range.count()) + " frames";
+  }
+  return "";
+}
+
 std::string FileFault(const v1::SourceFile& file) {
   if (std::string fault = PathFault(file.path()); !fault.empty()) return fault;
   if (!IsSha256Hex(file.content().sha256())) return "has no SHA-256";
@@ -53,15 +78,12 @@ std::string FileFault(const v1::SourceFile& file) {
     if (root.empty() || root.size() > kMaxNameBytes) return "is in a media root without a proper id";
     if (std::string fault = PathFault(file.in_place().path()); !fault.empty()) return fault + " in its media root";
   }
-  const v1::PictureInfo& picture = file.picture();
-  if (!file.has_picture()) return "is not described as a picture";
-  if (picture.width() < 1 || picture.height() < 1 || picture.width() > kMaxSide || picture.height() > kMaxSide ||
-      int64_t{picture.width()} * picture.height() > kMaxPictureArea) {
-    return "claims " + std::to_string(picture.width()) + "x" + std::to_string(picture.height()) + " pixels";
+  switch (file.kind_case()) {
+    case v1::SourceFile::kPicture: return PictureFault(file.picture());
+    case v1::SourceFile::kVideo: return VideoFault(file.video());
+    case v1::SourceFile::KIND_NOT_SET: break;
   }
-  if (!Contains(kSourceFormats, picture.format())) return "has the unknown format '" + Shown(picture.format()) + "'";
-  if (picture.depth() != 8 && picture.depth() != 16) return "has " + std::to_string(picture.depth()) + " bits a sample; 8 and 16 are known";
-  return "";
+  return "is described neither as a picture nor as a video";
 }
 
 }  // namespace
@@ -78,6 +100,7 @@ Status CheckSpec(v1::JobSpec* spec) {
                                 " bytes; submit fewer files at once");
   }
   if (!IsSha256Hex(options.model_id())) return InvalidArgumentError("the job names no model by its identity");
+  if (options.model_name().size() > kMaxNameBytes) return InvalidArgumentError("the model's name is too long");
   if (!in_unit(options.strength())) return InvalidArgumentError("strength must be 0 to 1");
   if (!in_unit(options.sharpen())) return InvalidArgumentError("sharpen must be 0 to 1");
   const bool scaled = options.scale() != 0;
@@ -92,8 +115,15 @@ Status CheckSpec(v1::JobSpec* spec) {
   if (!Contains(kOutputFormats, options.format())) return InvalidArgumentError("format must be keep, png, jpg, webp or tiff");
   if (options.jpeg_quality() < 1 || options.jpeg_quality() > 100) return InvalidArgumentError("jpeg_quality must be 1 to 100");
   if (options.split_pixels() < 0) return InvalidArgumentError("split_pixels must not be negative");
+  if (options.static_threshold() < 0 || options.static_threshold() > kMaxStaticThreshold) {
+    return InvalidArgumentError("static_threshold must be 0 to " + std::to_string(kMaxStaticThreshold));
+  }
   if (options.split_pixels() == 0) options.set_split_pixels(kDefaultSplitPixels);
   return OkStatus();
+}
+
+std::string NameOfFile(const v1::JobManifest& manifest, int index) {
+  return "file " + std::to_string(index) + " of the manifest, '" + Shown(manifest.files(index).path()) + "', ";
 }
 
 Status CheckManifest(const v1::JobManifest& manifest) {
@@ -109,7 +139,7 @@ Status CheckManifest(const v1::JobManifest& manifest) {
     std::string fault = FileFault(file);
     if (fault.empty() && !paths.insert(file.path()).second) fault = "is named twice";
     if (!fault.empty()) {
-      return InvalidArgumentError("file " + std::to_string(i) + " of the manifest, '" + Shown(file.path()) + "', " + fault);
+      return InvalidArgumentError(NameOfFile(manifest, i) + fault);
     }
   }
   return OkStatus();

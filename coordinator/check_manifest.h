@@ -25,8 +25,12 @@ bool IsId(std::string_view text);
 // INVALID_ARGUMENT names the field. A split_pixels of 0 becomes the default; nothing else is changed.
 Status CheckSpec(v1::JobSpec* spec);
 
-// INVALID_ARGUMENT names the file and what is wrong with it: counts, paths (relative, no "..", no NUL), duplicates, hashes, sizes, pixels.
+// INVALID_ARGUMENT names the file and what is wrong with it: counts, paths (relative, no "..", no NUL), duplicates, hashes, sizes, pixels,
+// what is said of videos.
 Status CheckManifest(const v1::JobManifest& manifest);
+
+// "file 3 of the manifest, 'holiday/b.mkv', " as a person may read it.
+std::string NameOfFile(const v1::JobManifest& manifest, int index);
 
 }  // namespace nsic
 

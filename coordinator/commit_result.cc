@@ -39,11 +39,28 @@ std::optional<Lease> FindLease(Transaction& transaction, const WorkerRow& worker
   return Lease{*std::move(attempt), *std::move(task)};
 }
 
+Status CheckSegmentResult(FrameSpan frames, const v1::TaskResult& result) {
+  if (result.frames() != frames.count) {
+    return InvalidArgumentError("the result has " + std::to_string(result.frames()) + " frames; the segment has " +
+                                std::to_string(frames.count));
+  }
+  if (result.frames_repeated() < 0 || result.frames_repeated() > frames.count || result.tiles_repeated() < 0) {
+    return InvalidArgumentError("the result repeats more than it has");
+  }
+  int64_t before = int64_t{frames.first} - 1;
+  for (const int32_t frame : result.frames_concealed()) {
+    if (frame <= before || frame >= frames.end()) return InvalidArgumentError("the result conceals frames that are not the segment's");
+    before = frame;
+  }
+  return OkStatus();
+}
+
 Status CheckResult(Transaction& transaction, const TaskRow& task, const v1::TaskResult& result) {
   const auto is_amount = [](double value) { return std::isfinite(value) && value >= 0; };
   if (!IsSha256Hex(result.output().sha256())) return InvalidArgumentError("the result names no output blob");
   if (result.width() < 1 || result.height() < 1) return InvalidArgumentError("the result says no size of the output in pixels");
   if (result.model_id() != task.model_id) return InvalidArgumentError("the result was made with another model than " + task.model_id);
+  if (task.frames) NSIC_RETURN_IF_ERROR(CheckSegmentResult(*task.frames, result));
   if (!is_amount(result.seconds()) || !is_amount(result.compute_seconds())) return InvalidArgumentError("the result's times are no times");
   if (!IsStored(transaction, result.output().sha256())) {
     return FailedPreconditionError("output blob " + result.output().sha256() + " is not stored; upload it first");

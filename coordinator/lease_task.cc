@@ -13,6 +13,8 @@
 #include "coordinator/find_workers.h"
 #include "core/base/digest.h"
 #include "core/farm/blob_store.h"
+#include "core/rpc/channel.h"
+#include "core/rpc/video_messages.h"
 
 namespace nsic {
 namespace {
@@ -21,6 +23,10 @@ constexpr double kPixelsPerMegapixel = 1e6;
 // A second lease costs the farm double work: only where it saves some seconds, or where the first seems stuck.
 constexpr double kWorthLendingSeconds = 5;
 constexpr double kStuckSeconds = 120;
+
+// Whatever is leased at once fits a message: segments are the largest part, with ten bytes a time stamp at worst; paths, names and options
+// take less than sixteen thousand.
+static_assert(kMaxBatch * (kMaxSegmentFrames * 10 + kMaxStartPoints * 24 + 16'000) < kMaxMessageBytes / 2);
 
 // What of a job does not change from task to task.
 struct JobContext {
@@ -53,6 +59,9 @@ Status DescribeLease(Transaction& transaction, const JobContext& context, const 
     lease->mutable_region()->set_y(task.region->y);
     lease->mutable_region()->set_width(task.region->width);
     lease->mutable_region()->set_height(task.region->height);
+  }
+  if (task.frames && !lease->mutable_segment()->ParseFromString(FindSegment(transaction, task.id))) {
+    return InternalError("task " + std::to_string(task.id) + " has no readable segment");
   }
   lease->set_model_blob(context.model.bundle_sha256);
   lease->set_model_blob_size(context.model.bundle_size);

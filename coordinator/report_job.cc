@@ -11,6 +11,9 @@
 namespace nsic {
 namespace {
 
+// Well below a message's limit: the job is in the same message.
+constexpr size_t kMaxOutcomeBytes = 4 << 20;
+
 v1::JobState StateOf(const JobRow& row) {
   if (row.state == "running") return v1::JOB_STATE_RUNNING;
   if (row.state == "succeeded") return v1::JOB_STATE_SUCCEEDED;
@@ -90,6 +93,7 @@ Result<v1::Job> DescribeJob(const Farm& farm, Transaction& transaction, const st
 
 Result<std::vector<v1::TaskOutcome>> DescribeOutcomes(Transaction& transaction, const std::string& job_id, int64_t after, int limit) {
   std::vector<v1::TaskOutcome> outcomes;
+  size_t bytes = 0;
   for (const OutcomeRow& row : ListOutcomes(transaction, job_id, after, limit)) {
     v1::TaskOutcome outcome;
     outcome.set_sequence(row.sequence);
@@ -101,6 +105,10 @@ Result<std::vector<v1::TaskOutcome>> DescribeOutcomes(Transaction& transaction, 
       outcome.mutable_region()->set_width(row.region->width);
       outcome.mutable_region()->set_height(row.region->height);
     }
+    if (row.frames) {
+      outcome.mutable_frames()->set_first(row.frames->first);
+      outcome.mutable_frames()->set_count(row.frames->count);
+    }
     outcome.set_parts(row.parts);
     outcome.set_end(EndOf(row.state));
     if (row.state == TaskState::kDone && !outcome.mutable_result()->ParseFromString(row.result)) {
@@ -109,6 +117,8 @@ Result<std::vector<v1::TaskOutcome>> DescribeOutcomes(Transaction& transaction, 
     outcome.set_error(row.error);
     outcome.set_worker(row.worker);
     outcome.set_fetched(row.fetched);
+    bytes += outcome.ByteSizeLong();
+    if (!outcomes.empty() && bytes > kMaxOutcomeBytes) break;
     outcomes.push_back(std::move(outcome));
   }
   return outcomes;

@@ -18,7 +18,7 @@ Result<v1::Job> DescribeJob(const Farm& farm, Transaction& transaction, const Jo
 // NOT_FOUND.
 Result<v1::Job> DescribeJob(const Farm& farm, Transaction& transaction, const std::string& job_id);
 
-// The outcomes after `after`, at most `limit`.
+// The first outcomes after `after`, at most `limit` and what fits a message; none: there are no more.
 Result<std::vector<v1::TaskOutcome>> DescribeOutcomes(Transaction& transaction, const std::string& job_id, int64_t after, int limit);
 
 // One short sentence for a person; empty when the job moves or has ended.

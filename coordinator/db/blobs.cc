@@ -5,6 +5,7 @@
 // Conditions on a row of blob. Macros, because a Query keeps its statement by the address of one literal.
 #define NSIC_NEEDED                                                                                              \
   "(EXISTS(SELECT 1 FROM job WHERE manifest_sha256 = blob.sha256)"                                               \
+  " OR EXISTS(SELECT 1 FROM job_file WHERE index_sha256 = blob.sha256)"                                          \
   " OR EXISTS(SELECT 1 FROM task WHERE source_sha256 = blob.sha256 AND state IN ('waiting', 'queued', 'leased')" \
   "           AND root_id IS NULL)"                                                                              \
   " OR EXISTS(SELECT 1 FROM task WHERE output_sha256 = blob.sha256 AND fetched = 0)"                             \

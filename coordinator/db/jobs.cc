@@ -66,8 +66,10 @@ void InsertJob(Transaction& transaction, const JobRow& job) {
   transaction.changes().work = true;
 }
 
-void InsertJobFile(Transaction& transaction, const std::string& job_id, int index, std::string_view source, int parts) {
-  Query(transaction, "INSERT INTO job_file(job_id, idx, source, parts) VALUES (?1, ?2, ?3, ?4)", job_id, index, AsBlob{source}, parts)
+void InsertJobFile(Transaction& transaction, const std::string& job_id, int index, std::string_view source, int parts,
+                   const std::optional<std::string>& index_sha256) {
+  Query(transaction, "INSERT INTO job_file(job_id, idx, source, parts, index_sha256) VALUES (?1, ?2, ?3, ?4, ?5)", job_id, index,
+        AsBlob{source}, parts, index_sha256)
       .Run();
 }
 
@@ -109,7 +111,8 @@ void SetJobPriority(Transaction& transaction, const std::string& id, int32_t pri
 void DeleteJobRow(Transaction& transaction, const JobRow& job) {
   Query(transaction,
         "UPDATE blob SET touched_ms = 0 WHERE stored = 1 AND sha256 IN (SELECT output_sha256 FROM task WHERE job_id = ?1 UNION"
-        " SELECT source_sha256 FROM task WHERE job_id = ?1 AND root_id IS NULL)",
+        " SELECT source_sha256 FROM task WHERE job_id = ?1 AND root_id IS NULL UNION"
+        " SELECT index_sha256 FROM job_file WHERE job_id = ?1)",
         job.id)
       .Run();
   Query(transaction, "DELETE FROM job WHERE id = ?1", job.id).Run();

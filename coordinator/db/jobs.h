@@ -43,7 +43,9 @@ std::vector<JobRow> ListJobs(Transaction& transaction, int limit);  // newest fi
 std::vector<JobRow> JobsToLeaseFrom(Transaction& transaction);
 
 void InsertJob(Transaction& transaction, const JobRow& job);
-void InsertJobFile(Transaction& transaction, const std::string& job_id, int index, std::string_view source, int parts);
+// `index_sha256`: of a video's index, which is kept as long as the job; must be stored.
+void InsertJobFile(Transaction& transaction, const std::string& job_id, int index, std::string_view source, int parts,
+                   const std::optional<std::string>& index_sha256);
 std::string FindJobFileSource(Transaction& transaction, const std::string& job_id, int index);
 
 // Ends a running job none of whose tasks is left. Call after each change that may have ended the last.

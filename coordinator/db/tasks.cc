@@ -4,9 +4,10 @@
 #include "coordinator/db/connection.h"
 #include "coordinator/db/jobs.h"
 
-#define NSIC_SELECT_TASK                                                                                              \
-  "SELECT task.id, job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, root_id, result_key," \
-  " state, lease_no, record_from, failures, suspect, transients, error, worker, output_sha256, result FROM task "
+#define NSIC_SELECT_TASK                                                                                                               \
+  "SELECT task.id, job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, root_id, result_key,"                  \
+  " state, lease_no, record_from, failures, suspect, transients, error, worker, output_sha256, result, first_frame, frame_count FROM " \
+  "task "
 
 namespace nsic {
 namespace {
@@ -17,6 +18,11 @@ std::optional<Rect> ReadRegion(Query& query, int column) {
   if (query.IsNull(column)) return std::nullopt;
   return Rect{static_cast<int>(query.Int(column)), static_cast<int>(query.Int(column + 1)), static_cast<int>(query.Int(column + 2)),
               static_cast<int>(query.Int(column + 3))};
+}
+
+std::optional<FrameSpan> ReadFrames(Query& query, int column) {
+  if (query.IsNull(column)) return std::nullopt;
+  return FrameSpan{static_cast<int>(query.Int(column)), static_cast<int>(query.Int(column + 1))};
 }
 
 TaskRow ReadTaskRow(Query& query) {
@@ -41,6 +47,7 @@ TaskRow ReadTaskRow(Query& query) {
   task.worker = query.Text(20);
   task.output_sha256 = query.Text(21);
   task.result = query.Text(22);
+  task.frames = ReadFrames(query, 23);
   return task;
 }
 
@@ -96,7 +103,8 @@ std::optional<TaskRow> FindDoneTwin(Transaction& transaction, const std::string&
 std::vector<OutcomeRow> ListOutcomes(Transaction& transaction, const std::string& job_id, int64_t after, int limit) {
   std::vector<OutcomeRow> outcomes;
   Query query(transaction,
-              "SELECT end_seq, task.id, file_idx, x, y, width, height, parts, state, result, error, worker, fetched FROM task"
+              "SELECT end_seq, task.id, file_idx, x, y, width, height, parts, state, result, error, worker, fetched, first_frame,"
+              " frame_count FROM task"
               " JOIN job_file ON job_file.job_id = task.job_id AND job_file.idx = file_idx"
               " WHERE task.job_id = ?1 AND end_seq > ?2 ORDER BY end_seq LIMIT ?3",
               job_id, after, limit);
@@ -112,27 +120,39 @@ std::vector<OutcomeRow> ListOutcomes(Transaction& transaction, const std::string
     row.error = query.Text(10);
     row.worker = query.Text(11);
     row.fetched = query.Bool(12);
+    row.frames = ReadFrames(query, 13);
     outcomes.push_back(std::move(row));
   }
   return outcomes;
 }
 
-void InsertTask(Transaction& transaction, TaskRow* task) {
-  std::optional<int> x, y, width, height;
+void InsertTask(Transaction& transaction, TaskRow* task, std::string_view segment) {
+  std::optional<int> x, y, width, height, first_frame, frame_count;
+  std::optional<AsBlob> segment_bytes;
   if (task->region) {
     x = task->region->x;
     y = task->region->y;
     width = task->region->width;
     height = task->region->height;
   }
+  if (task->frames) {
+    first_frame = task->frames->first;
+    frame_count = task->frames->count;
+    segment_bytes = AsBlob{segment};
+  }
   Query(transaction,
-        "INSERT INTO task(job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, root_id, result_key, "
-        "state)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        "INSERT INTO task(job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, root_id, result_key, state,"
+        " first_frame, frame_count, segment)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         task->job_id, task->index, task->file_index, x, y, width, height, task->pixels, task->model_id, task->source_sha256, task->root_id,
-        task->result_key, Name(task->state))
+        task->result_key, Name(task->state), first_frame, frame_count, segment_bytes)
       .Run();
   task->id = transaction.connection().LastInsertId();
+}
+
+std::string FindSegment(Transaction& transaction, int64_t task_id) {
+  Query query(transaction, "SELECT segment FROM task WHERE id = ?1", task_id);
+  return query.Step() ? query.Text(0) : std::string();
 }
 
 std::vector<TaskRow> LeasablePage(Transaction& transaction, const std::string& job_id, int64_t worker_id, int64_t now_ms, bool suspect,

@@ -10,6 +10,7 @@
 
 #include "coordinator/db/database.h"
 #include "core/base/geometry.h"
+#include "core/farm/plan_segments.h"
 #include "core/farm/task_state.h"
 
 namespace nsic {
@@ -19,7 +20,8 @@ struct TaskRow {
   std::string job_id;
   int index = 0;
   int file_index = 0;
-  std::optional<Rect> region;
+  std::optional<Rect> region;       // of a tile task
+  std::optional<FrameSpan> frames;  // of a segment
   int64_t pixels = 0;
   std::string model_id;
   std::string source_sha256;
@@ -43,6 +45,7 @@ struct OutcomeRow {
   int64_t task_id = 0;
   int file_index = 0;
   std::optional<Rect> region;
+  std::optional<FrameSpan> frames;
   int parts = 1;
   TaskState state = TaskState::kDone;
   std::string result;
@@ -56,8 +59,10 @@ std::optional<TaskRow> FindTask(Transaction& transaction, int64_t id);
 std::optional<TaskRow> FindDoneTwin(Transaction& transaction, const std::string& result_key);
 std::vector<OutcomeRow> ListOutcomes(Transaction& transaction, const std::string& job_id, int64_t after, int limit);
 
-// Inserts it as waiting or queued (task.state) and sets its id.
-void InsertTask(Transaction& transaction, TaskRow* task);
+// Inserts it as waiting or queued (task.state) and sets its id. `segment`, of a task with frames: nsic.v1.Segment, which is large; only
+// FindSegment reads it.
+void InsertTask(Transaction& transaction, TaskRow* task, std::string_view segment);
+std::string FindSegment(Transaction& transaction, int64_t task_id);
 
 // Queued tasks of a job in the order of leasing: those that no worker fell silent over first, then by their place in the job; without
 // those that back off, and those in media roots that the worker cannot read. The next few after (suspect, index).

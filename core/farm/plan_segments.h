@@ -25,9 +25,9 @@ struct SegmentTargets {
 };
 
 // Spans that cover the frames of `range` in order. `pts` (strictly increasing) times `seconds_per_tick` is time; `key_frames` (increasing)
-// are numbers into it. Each span is at most the most seconds and frames long and, but for one that is the whole range, at least the least.
-// Within that, cuts fall on the last key frame there is; where there is none, in the middle of a GOP, as late as possible. Frames win
-// over seconds. Takes time by the number of spans, not of frames.
+// are numbers into it. Each span is at most the most seconds and frames long and, but for the last, at least the least; frames win over
+// seconds. Within that, cuts fall on the last key frame there is that leaves enough for the last span, too; where there is none, in the
+// middle of a GOP, as late as possible. Takes time by the number of spans, not of frames.
 std::vector<FrameSpan> PlanSegments(const std::vector<int64_t>& pts, double seconds_per_tick, const std::vector<int>& key_frames,
                                     FrameSpan range, const SegmentTargets& targets);
 

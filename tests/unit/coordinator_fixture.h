@@ -33,6 +33,7 @@
 #include "core/base/digest.h"
 #include "core/farm/blob_store.h"
 #include "core/rpc/channel.h"
+#include "core/rpc/video_messages.h"
 #include "models/io/model_pack.h"
 
 namespace nsic {
@@ -115,6 +116,43 @@ class FarmTest : public ::testing::Test {
     file.mutable_picture()->set_format("png");
     file.mutable_picture()->set_depth(8);
     return file;
+  }
+  // A video of the same name, at 25 frames a second with a key frame every `gop`; its index is stored.
+  v1::SourceFile Video(int i, int frames, int gop = 50, int width = 100, int height = 100) {
+    v1::SourceFile file = Source(i);
+    file.set_path("folder/video " + std::to_string(i) + ".mkv");
+    VideoIndex index;
+    for (int frame = 0; frame < frames; ++frame) index.pts.push_back(frame * 40);
+    for (int frame = 0; frame < frames; frame += gop) index.key_frames.push_back({frame, 1000 * frame});
+    v1::VideoInfo& video = *file.mutable_video();
+    VideoInfo info;
+    info.size = {width, height};
+    info.codec = "h264";
+    info.pixel_format = "yuv420p";
+    info.time_base = {1, 1000};
+    info.frame_rate = {25, 1};
+    EncodePlan plan;
+    plan.encoder = "libx264";
+    plan.crf = 18;
+    plan.preset = "medium";
+    plan.pixel_format = "yuv420p";
+    plan.size = info.size;
+    plan.container = "mkv";
+    ToMessage(info, plan, &video);
+    video.mutable_range()->set_count(frames);
+    *video.mutable_index() = StoreIndex(index);
+    return file;
+  }
+  v1::BlobRef StoreIndex(const VideoIndex& index) {
+    v1::VideoIndex message;
+    ToMessage(index, &message);
+    const std::string bytes = message.SerializeAsString();
+    v1::BlobRef blob;
+    Result<std::string> sha256 = blobs_->Put(bytes);
+    EXPECT_TRUE(sha256.ok()) << sha256.status();
+    blob.set_sha256(sha256.ok() ? *sha256 : "");
+    blob.set_size(static_cast<int64_t>(bytes.size()));
+    return blob;
   }
   void Upload(int i) { ASSERT_TRUE(blobs_->Put(SourceBytes(i)).ok()); }
 
@@ -224,7 +262,8 @@ class FarmTest : public ::testing::Test {
   v1::ItemStatus Complete(const std::string& session, const v1::LeasedTask& task, const std::string& output = "output") {
     v1::CompletedItem item;
     item.set_token(task.token());
-    const std::string bytes = output + " of " + task.source().path();
+    std::string bytes = output + " of " + task.source().path();
+    if (task.has_segment()) bytes += " from frame " + std::to_string(task.segment().frames().first());
     Result<std::string> sha256 = blobs_->Put(bytes);
     EXPECT_TRUE(sha256.ok()) << sha256.status();
     item.mutable_result()->mutable_output()->set_sha256(sha256.ok() ? *sha256 : "");
@@ -232,6 +271,7 @@ class FarmTest : public ::testing::Test {
     item.mutable_result()->set_width(10);
     item.mutable_result()->set_height(10);
     item.mutable_result()->set_model_id(task.options().model_id());
+    item.mutable_result()->set_frames(task.segment().frames().count());
     return Complete(session, item);
   }
   v1::ItemStatus Complete(const std::string& session, const v1::CompletedItem& item) {

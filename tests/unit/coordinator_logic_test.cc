@@ -71,6 +71,9 @@ TEST_F(SubmitTest, BadSpecsAreRefused) {
       {"format gif", StatusCode::kInvalidArgument, [&](auto* r) { options(r)->set_format("gif"); }},
       {"quality 0", StatusCode::kInvalidArgument, [&](auto* r) { options(r)->set_jpeg_quality(0); }},
       {"quality 101", StatusCode::kInvalidArgument, [&](auto* r) { options(r)->set_jpeg_quality(101); }},
+      {"negative static threshold", StatusCode::kInvalidArgument, [&](auto* r) { options(r)->set_static_threshold(-1); }},
+      {"static threshold 256", StatusCode::kInvalidArgument, [&](auto* r) { options(r)->set_static_threshold(256); }},
+      {"long model name", StatusCode::kInvalidArgument, [&](auto* r) { options(r)->set_model_name(std::string(256, 'm')); }},
       {"negative split", StatusCode::kInvalidArgument, [&](auto* r) { options(r)->set_split_pixels(-1); }},
       {"no manifest", StatusCode::kInvalidArgument, [](auto* r) { r->mutable_spec()->clear_manifest(); }},
       {"manifest not there", StatusCode::kFailedPrecondition,
@@ -221,6 +224,8 @@ TEST_F(SubmitTest, LargePicturesBecomeTileTasksOnTheGrid) {
   EXPECT_EQ(Get(1).state(), v1::JOB_STATE_SUCCEEDED);
 }
 
+Result<VideoIndex> NoVideos(int file_index) { return InternalError("asked for the index of file " + std::to_string(file_index)); }
+
 TEST(SplitJob, OnlyWhatMattersIsInTheKey) {
   v1::JobManifest manifest;
   v1::SourceFile* const file = manifest.add_files();
@@ -235,7 +240,7 @@ TEST(SplitJob, OnlyWhatMattersIsInTheKey) {
   base.set_split_pixels(24'000'000);
   TileSpec tiling;
   const auto key = [&](const v1::RestoreOptions& options, const std::string& version = "1") {
-    return SplitJob(manifest, options, tiling, version)->front().result_key;
+    return SplitJob(manifest, options, tiling, version, NoVideos)->front().result_key;
   };
   const struct {
     const char* what;
@@ -250,6 +255,8 @@ TEST(SplitJob, OnlyWhatMattersIsInTheKey) {
       {"size", true, false, [](auto* o) { o->set_width(5), o->set_height(5); }},
       {"format", true, false, [](auto* o) { o->set_format("jpg"); }},
       {"quality", true, false, [](auto* o) { o->set_jpeg_quality(50); }},
+      {"static threshold, of videos", false, false, [](auto* o) { o->set_static_threshold(3); }},
+      {"tolerate, of videos", false, false, [](auto* o) { o->set_tolerate(true); }},
   };
   for (const int64_t split : {int64_t{24'000'000}, int64_t{1'000'000}}) {
     base.set_split_pixels(split);
