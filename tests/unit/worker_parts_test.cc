@@ -1,9 +1,12 @@
 // The worker's parts that are hard to reach from outside: the cache's bounds, the shelf, the memory budget, the book of speeds.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,6 +22,7 @@
 #include "worker/measure_speed.h"
 #include "worker/memory_budget.h"
 #include "worker/model_shelf.h"
+#include "worker/range_source.h"
 #include "worker/run_picture_task.h"
 #include "worker/work_loop.h"
 
@@ -115,6 +119,195 @@ TEST_F(CacheTest, ThreadsThatWantTheSameBlobFetchItOnce) {
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(good, 4);
   EXPECT_EQ(coordinator_.blobs.downloads, 1);
+}
+
+TEST_F(CacheTest, PartsAreKeptByTheirOwnHashesAndSharedByEqualOnes) {
+  const std::string part = std::string(1000, 'p');
+  const std::string blob = coordinator_.blobs.Store(part + part + "rest");
+  const std::unique_ptr<BlobCache> cache = Open(10'000);
+  for (const int64_t offset : {0, 1000, 0}) {
+    const auto pin = cache->GetPart(blob, offset, 1000, Sha256Hex(part), cancel_);
+    ASSERT_TRUE(pin.ok()) << pin.status();
+    EXPECT_EQ(*ReadFile((*pin)->path()), part);
+  }
+  EXPECT_EQ(coordinator_.blobs.downloads, 1);
+  EXPECT_TRUE(Cached(Sha256Hex(part)));
+  EXPECT_EQ(cache->GetPart(blob, 2000, 4, Sha256Hex("other"), cancel_).status().code(), StatusCode::kDataLoss);
+  EXPECT_FALSE(Cached(Sha256Hex("other")));
+}
+
+TEST_F(CacheTest, WhoIsCancelledDoesNotWaitForAnothersFetch) {
+  coordinator_.Stop();
+  RetryPolicy patient;
+  patient.max_attempts = 0;
+  BlobTransfer patiently(OpenChannel(coordinator_.address(), ""), patient);
+  Result<std::unique_ptr<BlobCache>> cache = BlobCache::Open(folder_, 10'000, &patiently);
+  ASSERT_TRUE(cache.ok()) << cache.status();
+  const std::string hash = Sha256Hex("x");
+  CancelToken first, second;
+  std::thread fetching([&] { EXPECT_EQ((*cache)->Get(hash, 1, first).status().code(), StatusCode::kCancelled); });
+  std::thread waiting([&] {
+    EXPECT_EQ((*cache)->Get(hash, 1, second).status().code(), StatusCode::kCancelled);
+    first.Cancel();
+  });
+  second.Cancel();
+  waiting.join();
+  fetching.join();
+}
+
+// Bytes that tell where they are from.
+std::string PatternBytes(size_t size) {
+  std::string bytes(size, '\0');
+  for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>((i * 2654435761u) >> 13);
+  return bytes;
+}
+
+class RangeTest : public CacheTest {
+ protected:
+  static constexpr int64_t kPart = kBlobPartBytes;
+  void Store(size_t size) {
+    bytes_ = PatternBytes(size);
+    hash_ = coordinator_.blobs.Store(bytes_);
+  }
+  std::unique_ptr<ByteSource> OpenSource(RangeReader* reader) {
+    Result<std::unique_ptr<ByteSource>> source = reader->Open(hash_, static_cast<int64_t>(bytes_.size()), "film.mkv", cancel_);
+    EXPECT_TRUE(source.ok()) << source.status();
+    return source.ok() ? *std::move(source) : nullptr;
+  }
+  // All bytes of the range are right.
+  void ExpectBytes(ByteSource* source, int64_t offset, int64_t size) {
+    std::vector<char> buffer(1 << 18);
+    while (size > 0) {
+      const Result<size_t> got = source->Read(offset, buffer.data(), std::min(buffer.size(), static_cast<size_t>(size)));
+      ASSERT_TRUE(got.ok()) << got.status();
+      ASSERT_GT(*got, 0u) << offset;
+      ASSERT_EQ(bytes_.compare(static_cast<size_t>(offset), *got, buffer.data(), *got), 0) << offset;
+      offset += static_cast<int64_t>(*got);
+      size -= static_cast<int64_t>(*got);
+    }
+  }
+  std::set<int64_t> PartsSent() {
+    std::lock_guard<std::mutex> lock(coordinator_.blobs.mutex);
+    std::set<int64_t> parts;
+    for (const int64_t offset : coordinator_.blobs.offsets) parts.insert(offset / kPart);
+    return parts;
+  }
+
+  std::string bytes_, hash_;
+};
+
+TEST_F(RangeTest, OnlyThePartsThatAreReadCrossTheNetworkOnce) {
+  Store(static_cast<size_t>(10 * kPart + 77));
+  const std::unique_ptr<BlobCache> cache = Open(100 * kPart);
+  RangeReader reader(cache.get(), &transfer_);
+  const std::unique_ptr<ByteSource> source = OpenSource(&reader);
+  ASSERT_NE(source, nullptr);
+  EXPECT_EQ(source->size(), static_cast<int64_t>(bytes_.size()));
+  EXPECT_EQ(source->display(), "film.mkv");
+  ExpectBytes(source.get(), 0, 1000);              // a header
+  ExpectBytes(source.get(), 10 * kPart, 77);       // an index at the end
+  ExpectBytes(source.get(), 4 * kPart + 5, 1000);  // a range in the middle, of one part
+  ExpectBytes(source.get(), 0, 1000);
+  EXPECT_EQ(PartsSent(), (std::set<int64_t>{0, 4, 10}));
+  ExpectBytes(source.get(), 7 * kPart - 10, 20);  // over a border: reading at the end of a part fetches the next one
+  EXPECT_EQ(PartsSent(), (std::set<int64_t>{0, 4, 6, 7, 10}));
+  char byte = 0;
+  EXPECT_EQ(*source->Read(source->size(), &byte, 1), 0u);
+  EXPECT_EQ(*source->Read(source->size() + 5, &byte, 1), 0u);
+
+  // Another task reads the same, at the same time or later.
+  const std::unique_ptr<ByteSource> second = OpenSource(&reader);
+  ExpectBytes(second.get(), 0, 1000);
+  ExpectBytes(second.get(), 4 * kPart, 1000);
+  EXPECT_EQ(coordinator_.blobs.downloads, 5);
+  EXPECT_EQ(coordinator_.blobs.downloaded, 4 * kPart + 77);
+}
+
+TEST_F(RangeTest, ReadingOnFetchesTheNextPartBeforeItIsAskedFor) {
+  Store(static_cast<size_t>(3 * kPart));
+  const std::unique_ptr<BlobCache> cache = Open(100 * kPart);
+  RangeReader reader(cache.get(), &transfer_);
+  const std::unique_ptr<ByteSource> source = OpenSource(&reader);
+  ExpectBytes(source.get(), 0, kPart / 2 - 1);
+  EXPECT_EQ(PartsSent(), (std::set<int64_t>{0}));
+  ExpectBytes(source.get(), kPart / 2, 1);
+  EXPECT_TRUE(WaitUntil([&] { return PartsSent().count(1) > 0; }));
+  ExpectBytes(source.get(), 0, 3 * kPart);
+  EXPECT_EQ(coordinator_.blobs.downloads, 3);
+}
+
+TEST_F(RangeTest, TheCacheKeepsToItsLimit) {
+  Store(static_cast<size_t>(12 * kPart));
+  const std::unique_ptr<BlobCache> cache = Open(2 * kPart);
+  RangeReader reader(cache.get(), &transfer_);
+  {
+    const std::unique_ptr<ByteSource> source = OpenSource(&reader);
+    ExpectBytes(source.get(), 0, 12 * kPart);
+  }
+  int64_t kept = 0;
+  for (const auto& file : std::filesystem::directory_iterator(folder_ / "blobs")) kept += static_cast<int64_t>(file.file_size());
+  EXPECT_LE(kept, 2 * kPart);
+  EXPECT_EQ(coordinator_.blobs.downloads, 12);
+}
+
+TEST_F(RangeTest, ThreadsReadOneBlobTogether) {
+  Store(static_cast<size_t>(4 * kPart + 1));
+  const std::unique_ptr<BlobCache> cache = Open(3 * kPart);
+  RangeReader reader(cache.get(), &transfer_);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      const std::unique_ptr<ByteSource> source = OpenSource(&reader);
+      ExpectBytes(source.get(), i * kPart, 4 * kPart + 1 - i * kPart);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST_F(RangeTest, WhatArrivesWrongIsAskedForOnceMoreAndThenRefused) {
+  Store(static_cast<size_t>(2 * kPart));
+  const std::unique_ptr<BlobCache> cache = Open(100 * kPart);
+  RangeReader reader(cache.get(), &transfer_);
+  const std::unique_ptr<ByteSource> source = OpenSource(&reader);
+  coordinator_.blobs.spoil_downloads = 1;
+  ExpectBytes(source.get(), 0, 100);
+  coordinator_.blobs.spoil_downloads = 2;
+  char byte = 0;
+  const Status status = source->Read(kPart, &byte, 1).status();
+  EXPECT_EQ(status.code(), StatusCode::kDataLoss);
+  EXPECT_NE(status.message().find("film.mkv"), std::string::npos) << status;
+  ExpectBytes(source.get(), kPart, 100);
+}
+
+TEST_F(RangeTest, OpeningFailsForWhatIsNotThere) {
+  Store(static_cast<size_t>(kPart));
+  const std::unique_ptr<BlobCache> cache = Open(100 * kPart);
+  RangeReader reader(cache.get(), &transfer_);
+  EXPECT_EQ(reader.Open(Sha256Hex("gone"), 4, "film.mkv", cancel_).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(reader.Open(hash_, kPart + 1, "film.mkv", cancel_).status().code(), StatusCode::kDataLoss);
+  EXPECT_EQ(reader.Open("../x", 4, "film.mkv", cancel_).status().code(), StatusCode::kInvalidArgument);
+  const std::string empty = coordinator_.blobs.Store("");
+  const Result<std::unique_ptr<ByteSource>> source = reader.Open(empty, 0, "empty.mkv", cancel_);
+  ASSERT_TRUE(source.ok()) << source.status();
+  char byte = 0;
+  EXPECT_EQ(*(*source)->Read(0, &byte, 1), 0u);
+}
+
+TEST_F(RangeTest, CancellingEndsARead) {
+  Store(static_cast<size_t>(2 * kPart));
+  RetryPolicy patient;
+  patient.max_attempts = 0;
+  BlobTransfer patiently(OpenChannel(coordinator_.address(), ""), patient);
+  const std::unique_ptr<BlobCache> cache = *BlobCache::Open(folder_, 100 * kPart, &patiently);
+  RangeReader reader(cache.get(), &patiently);
+  const std::unique_ptr<ByteSource> source = OpenSource(&reader);
+  coordinator_.Stop();
+  std::thread reading([&] {
+    char byte = 0;
+    EXPECT_EQ(source->Read(kPart / 2, &byte, 1).status().code(), StatusCode::kCancelled);
+  });
+  cancel_.Cancel();
+  reading.join();
 }
 
 TEST_F(CacheTest, TheShelfKeepsModelsWhileTheyAreUsed) {
