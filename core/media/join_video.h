@@ -21,19 +21,22 @@ struct JoinPlan {
   bool excerpt = false;               // --frames: audio and subtitles outside of it are left out
   std::vector<std::string> segments;  // in order
   std::vector<int> segment_frames;    // of each
-  std::vector<int> dropped_streams;   // by index: what the user allowed to be left out
+  std::vector<int> dropped_streams;   // by index: what the user allowed to be left out; the restored video's own: how it is to be turned
 };
 
 struct JoinedVideo {
   int64_t bytes = 0;
   Size size;
   int64_t frames = 0;
+  std::vector<std::string> notes;  // what the user should know: streams without content, time stamps that had to be mended
 };
 
 // Writes `output_path` (its extension does not matter) from packets: video from the segments stamped with `pts`, all other streams,
-// chapters, attachments, metadata, dispositions, rotation and sample aspect from the source, untouched. Then verifies it: frame count,
-// first and last and all time stamps, durations, streams, and that it decodes over the joins. Synced when OK. On an error nothing is left.
-// DATA_LOSS when a segment does not hold its frames, segments were made by different encoders, or the verification fails (saying what).
+// chapters, attachments, metadata, dispositions, rotation and sample aspect from the source, untouched; QuickTime's subtitles become SubRip
+// in Matroska. An excerpt begins at 0. Then verifies it: frame count, first and last and all time stamps, durations, streams, and that it
+// decodes over the joins. Synced when OK. On an error nothing is left, nor of what was at `output_path` before. DATA_LOSS when a segment
+// does not hold its frames, segments were made by different encoders, or the verification fails (saying what); INVALID_ARGUMENT when the
+// container cannot hold a stream that is not dropped. Takes the memory of some ten seconds of packets.
 Result<JoinedVideo> JoinVideo(const JoinPlan& plan, const std::string& output_path, const CancelToken& cancel,
                               const std::function<void(double share)>& progress);
 
