@@ -60,8 +60,9 @@ Result<AvOwner<AVFrame>> PictureStream::Next(const CancelToken& cancel) {
   while (true) {
     const int got = avcodec_receive_frame(decoder_.get(), frame.get());
     if (got == 0) {
+      if (!begun_ && (frame->flags & AV_FRAME_FLAG_CORRUPT) != 0) continue;
+      begun_ = true;
       if (frame->pts != AV_NOPTS_VALUE && discarded_.erase(frame->pts) > 0) {
-        av_frame_unref(frame.get());
         continue;
       }
       return frame;

@@ -43,6 +43,7 @@ class PictureStream {
   AvOwner<AVPacket> packet_;
   std::set<int64_t> discarded_;  // keys: some decoders present what an edit list leaves out
   int refused_ = 0;
+  bool begun_ = false;  // a picture came out that did not lack its references
   bool drained_ = false;
 };
 

@@ -307,6 +307,10 @@ Status VideoFile::Select(int stream) {
     if (done < 0) return AvError(done, "cannot read the packets of " + display());
     parameters_ = context->par_out;
   }
+  if (parameters_->codec_id == AV_CODEC_ID_MPEG1VIDEO || parameters_->codec_id == AV_CODEC_ID_MPEG2VIDEO) {
+    // Program streams stamp only some packets. Where a B-frame is one by its header, the others' times follow from the order of decoding.
+    format_->flags |= AVFMT_FLAG_GENPTS;
+  }
   NSIC_ASSIGN_OR_RETURN(auto packet, NewPacket());
   NSIC_ASSIGN_OR_RETURN(const bool any, Read(packet.get()));
   if (!any) return OkStatus();
@@ -389,6 +393,9 @@ Result<AvOwner<AVCodecContext>> OpenDecoder(VideoFile& file, int threads, bool o
   context->thread_type = one_in_one_out ? FF_THREAD_SLICE : FF_THREAD_FRAME | FF_THREAD_SLICE;
   // A frame that is made up from its neighbours is no frame of the video.
   context->err_recognition = AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER;
+  // FFmpeg's H.264 decoder keeps back what lacks references when decoding starts at an open GOP, but at the end of a file it then takes
+  // the first such picture for the last of all. With this flag it gives them, marked; PictureStream leaves them out.
+  if (parameters.codec_id == AV_CODEC_ID_H264) context->flags |= AV_CODEC_FLAG_OUTPUT_CORRUPT;
   const int opened = avcodec_open2(context.get(), codec, nullptr);
   if (opened < 0) return AvError(opened, what);
   return context;

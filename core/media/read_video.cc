@@ -244,31 +244,15 @@ class Reader : public VideoReader {
     deinterlacer_.reset();
     next_ = 0;
     taken_ = 0;
-    // The frame before the first must come out too where it is needed for the fields.
-    std::vector<Segment::Start> starts = segment.starts;
-    if (info_.deinterlace && segment.first > 0 && starts.size() > 1 && starts.front().pts == segment.pts.front())
-      starts.erase(starts.begin());
-    Status first_error;
-    for (const auto& start : starts) {
-      for (const auto way : Ways(start, start.pts == starts.back().pts)) {
-        const Result<bool> found = Begin(start, way, cancel);
-        if (found.ok() && *found) return OkStatus();
-        if (!found.ok() && !Retriable(found.status())) return found.status();
-        if (!found.ok() && first_error.ok()) first_error = found.status();
-      }
+    attempts_.clear();
+    attempt_ = 0;
+    for (const auto& start : segment.starts) {
+      // The frame before the first must come out too where it is needed for the fields.
+      const bool very_first = &start == &segment.starts.back();
+      if (info_.deinterlace && segment.first > 0 && !very_first && start.pts == segment.pts.front()) continue;
+      for (const auto way : Ways(start, very_first)) attempts_.push_back({start, way});
     }
-    if (!options_.tolerate) return first_error.ok() ? Damaged(segment.pts.front()) : first_error;
-    // No start shows the first frame: the nearest that shows one before it, or any, is the best there is.
-    for (const bool need_before : {true, false}) {
-      for (const auto& start : starts) {
-        for (const auto way : Ways(start, start.pts == starts.back().pts)) {
-          const Result<bool> found = Begin(start, way, cancel);
-          if (found.ok() ? last_good_ != nullptr || !need_before : false) return OkStatus();
-          if (!found.ok() && !Retriable(found.status())) return found.status();
-        }
-      }
-    }
-    return first_error.ok() ? Damaged(segment.pts.front()) : first_error;
+    return Locate(segment.pts.front(), cancel);
   }
 
   Result<std::optional<VideoFrame>> Next(const CancelToken& cancel) override {
@@ -297,6 +281,11 @@ class Reader : public VideoReader {
            status.code() == StatusCode::kInvalidArgument;
   }
 
+  struct Attempt {
+    Segment::Start start;
+    PictureRun::Way way;
+  };
+
   // What to try for a start, the surest first. The very first start is where decoding begins when nothing else is found.
   std::vector<PictureRun::Way> Ways(const Segment::Start& start, bool very_first) const {
     using Way = PictureRun::Way;
@@ -312,16 +301,37 @@ class Reader : public VideoReader {
                          "for it with --tolerate");
   }
 
-  // Decodes from `start` up to the segment's first frame, and says whether that comes out whole.
-  Result<bool> Begin(const Segment::Start& start, PictureRun::Way way, const CancelToken& cancel) {
+  // Stands before the frame at `pts`, which comes out whole. With `tolerate` and when no start shows it, where one before it does, or any.
+  Status Locate(int64_t pts, const CancelToken& cancel) {
+    Status first_error;
+    for (; attempt_ < attempts_.size(); ++attempt_) {
+      const Result<bool> whole = Begin(attempts_[attempt_], pts, cancel);
+      if (whole.ok() && *whole) return OkStatus();
+      if (!whole.ok() && !Retriable(whole.status())) return whole.status();
+      if (!whole.ok() && first_error.ok()) first_error = whole.status();
+    }
+    if (first_error.ok()) first_error = Damaged(pts);
+    if (!options_.tolerate) return first_error;
+    for (const bool need_before : {true, false}) {
+      for (const Attempt& attempt : attempts_) {
+        const Result<bool> whole = Begin(attempt, pts, cancel);
+        if (whole.ok() && (last_good_ != nullptr || !need_before)) return OkStatus();
+        if (!whole.ok() && !Retriable(whole.status())) return whole.status();
+      }
+    }
+    return first_error;
+  }
+
+  // Decodes up to the frame at `pts`, and says whether that comes out whole.
+  Result<bool> Begin(const Attempt& attempt, int64_t pts, const CancelToken& cancel) {
     run_.reset();
     peeked_.reset();
     last_good_.reset();
-    NSIC_ASSIGN_OR_RETURN(run_, PictureRun::Make(*file_, start, way, options_));
+    NSIC_ASSIGN_OR_RETURN(run_, PictureRun::Make(*file_, attempt.start, attempt.way, options_));
     while (true) {
       NSIC_RETURN_IF_ERROR(Peek(cancel));
       if (!peeked_) return false;
-      if (peeked_->pts >= segment_.pts.front()) return peeked_->pts == segment_.pts.front() && peeked_->whole;
+      if (peeked_->pts >= pts) return peeked_->pts == pts && peeked_->whole;
       if (peeked_->whole) last_good_ = std::shared_ptr<const AVFrame>(peeked_->frame.release(), FreeAv());
       peeked_.reset();
     }
@@ -345,6 +355,13 @@ class Reader : public VideoReader {
                              " that it did not hold when it was indexed: it has changed since; submit it again");
       }
       peeked_.reset();
+    }
+    const bool whole = peeked_ && peeked_->pts == wanted && peeked_->whole;
+    if (!whole && attempt_ < attempts_.size()) {
+      // Flags of key frames can be wrong: what one start leaves broken may come out whole from an earlier one.
+      ++attempt_;
+      NSIC_RETURN_IF_ERROR(Locate(wanted, cancel));
+      return TakeNext(cancel);
     }
     ++taken_;
     if (peeked_ && peeked_->pts == wanted) {
@@ -427,6 +444,8 @@ class Reader : public VideoReader {
   const VideoInfo info_;
   const ReadVideoOptions options_;
   Segment segment_;
+  std::vector<Attempt> attempts_;  // the best first
+  size_t attempt_ = 0;             // the one that run_ is; attempts_.size(): all fail somewhere
   std::unique_ptr<PictureRun> run_;
   std::optional<Picture> peeked_;
   std::shared_ptr<const AVFrame> last_good_;  // the last whole frame before the next
