@@ -1,13 +1,12 @@
 #include <torch/torch.h>
 
 #include <map>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #ifdef NSIC_CPU_FAST_PATH
-#include "models/arch/conv_stack.h"
+#include "models/arch/fast_convs.h"
 #endif
 #include "models/arch/light_net.h"
 #include "models/arch/network.h"
@@ -26,57 +25,10 @@ class Identity : public Network {
 };
 
 #ifdef NSIC_CPU_FAST_PATH
-// A ConvStack with LibTorch's tensors on both sides.
-class FastConvs {
- public:
-  explicit FastConvs(const std::vector<ConvLayer>& layers) : stack_(layers), out_channels_(layers.back().out_channels) {}
-
-  // N x in x h x w -> N x out x h x w, fp32 on the CPU.
-  at::Tensor operator()(const at::Tensor& x) const {
-    const at::Tensor in = x.contiguous();
-    at::Tensor out = at::empty({in.size(0), out_channels_, in.size(2), in.size(3)}, in.options());
-    ConvStack::Workspace workspace = TakeWorkspace();
-    for (int64_t n = 0; n < in.size(0); ++n) {
-      stack_.Run(in[n].data_ptr<float>(), static_cast<int>(in.size(2)), static_cast<int>(in.size(3)), out[n].data_ptr<float>(),
-                 at::get_num_threads(), &workspace);
-    }
-    const std::lock_guard<std::mutex> lock(mutex_);
-    idle_.push_back(std::move(workspace));
-    return out;
-  }
-
-  int64_t Bytes(int64_t height, int64_t width) const {
-    return stack_.WorkspaceBytes(static_cast<int>(height), static_cast<int>(width), at::get_num_threads());
-  }
-
- private:
-  ConvStack::Workspace TakeWorkspace() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (idle_.empty()) return {};
-    ConvStack::Workspace workspace = std::move(idle_.back());
-    idle_.pop_back();
-    return workspace;
-  }
-
-  const ConvStack stack_;
-  const int64_t out_channels_;
-  mutable std::mutex mutex_;
-  mutable std::vector<ConvStack::Workspace> idle_;  // kept warm: one for each thread that has called
-};
-
-std::vector<float> Floats(const at::Tensor& tensor) {
-  const at::Tensor host = tensor.contiguous();
-  return {host.data_ptr<float>(), host.data_ptr<float>() + host.numel()};
-}
-
-ConvLayer FastLayer(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& slope) {
-  return {static_cast<int>(weight.size(1)), static_cast<int>(weight.size(0)), Floats(weight), Floats(bias), Floats(slope)};
-}
-
 // The light enhancer on the CPU.
 class FastLight : public Network {
  public:
-  FastLight(const std::map<std::string, int64_t>& parameters, WeightReader& reader) : convs_(Layers(parameters, reader)) {}
+  FastLight(const std::map<std::string, int64_t>& parameters, WeightReader& reader) : convs_(Layers(parameters, reader), std::make_shared<WorkspacePool>()) {}
 
   at::Tensor Forward(const at::Tensor& x) const override { return x + at::pixel_shuffle(convs_(at::pixel_unshuffle(x, 2)), 2); }
   int64_t PeakBytes(int64_t height, int64_t width) const override {
@@ -93,7 +45,7 @@ class FastLight : public Network {
       const at::Tensor weight = reader.Take(name + ".weight", tensors[name + ".weight"].sizes());
       const at::Tensor bias = reader.Take(name + ".bias", tensors[name + ".bias"].sizes());
       const bool last = i + 1 == tensors.size() / 2;
-      layers.push_back(FastLayer(weight, bias, at::full({weight.size(0)}, last ? 1.0 : 0.0)));
+      layers.push_back(ToConvLayer(weight, bias, at::full({weight.size(0)}, last ? 1.0 : 0.0)));
     }
     return layers;
   }

@@ -317,7 +317,7 @@ int64_t ConvStack::WorkspaceBytes(int height, int width, int threads) const {
   return static_cast<int64_t>(sizeof(float)) * widest_ * 2 * (PaddedPixels(height, width) + int64_t{threads} * kPoints * kBlock);
 }
 
-void ConvStack::Run(const float* planar_in, int height, int width, float* planar_out, int threads, Workspace* workspace) const {
+void ConvStack::Run(Layout layout, const float* in, int height, int width, float* out, int threads, Workspace* workspace) const {
   Workspace::Buffers& buffers = *workspace->buffers_;
   const int64_t block = int64_t{kPoints} * kBlock * widest_;
   buffers.Reserve(PaddedPixels(height, width) * widest_, block * threads);
@@ -331,8 +331,14 @@ void ConvStack::Run(const float* planar_in, int height, int width, float* planar
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int y = 0; y < height; ++y) {
     float* at = from + ((y + 1) * int64_t{row_pixels} + 1) * first.in_stride;
+    const int64_t start = int64_t{y} * width;
+    if (layout == Layout::kInterleaved) {
+      for (int x = 0; x < width; ++x)
+        std::copy_n(in + (start + x) * first.in_channels, first.in_channels, at + int64_t{x} * first.in_stride);
+      continue;
+    }
     for (int x = 0; x < width; ++x, at += first.in_stride) {
-      for (int c = 0; c < first.in_channels; ++c) at[c] = planar_in[c * plane + int64_t{y} * width + x];
+      for (int c = 0; c < first.in_channels; ++c) at[c] = in[c * plane + start + x];
     }
   }
 
@@ -356,8 +362,14 @@ void ConvStack::Run(const float* planar_in, int height, int width, float* planar
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int y = 0; y < height; ++y) {
     const float* at = from + ((y + 1) * int64_t{row_pixels} + 1) * last.out_stride;
+    const int64_t start = int64_t{y} * width;
+    if (layout == Layout::kInterleaved) {
+      for (int x = 0; x < width; ++x)
+        std::copy_n(at + int64_t{x} * last.out_stride, last.out_channels, out + (start + x) * last.out_channels);
+      continue;
+    }
     for (int x = 0; x < width; ++x, at += last.out_stride) {
-      for (int c = 0; c < last.out_channels; ++c) planar_out[c * plane + int64_t{y} * width + x] = at[c];
+      for (int c = 0; c < last.out_channels; ++c) out[c * plane + start + x] = at[c];
     }
   }
 }

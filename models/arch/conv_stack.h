@@ -45,9 +45,11 @@ class ConvStack {
     std::unique_ptr<Buffers> buffers_;
   };
 
-  // All layers, in fp32. In and out are planar: channels x height x width, height and width at least 1. The bits of the output do not
-  // depend on `threads` (at least 1).
-  void Run(const float* planar_in, int height, int width, float* planar_out, int threads, Workspace* workspace) const;
+  // How pictures lie in memory: channels x height x width, or height x width x channels.
+  enum class Layout { kPlanar, kInterleaved };
+
+  // All layers, in fp32; height and width at least 1. The bits of the output do not depend on `threads` (at least 1) nor on the layout.
+  void Run(Layout layout, const float* in, int height, int width, float* out, int threads, Workspace* workspace) const;
 
   int64_t WorkspaceBytes(int height, int width, int threads) const;
 

@@ -3,8 +3,14 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
+
+#ifdef NSIC_CPU_FAST_PATH
+#include "models/arch/fast_convs.h"
+#endif
 
 namespace nsic {
 namespace {
@@ -17,14 +23,55 @@ constexpr int64_t kAttentionRows = 512;
 
 at::Tensor LeakyReluInPlace(at::Tensor x) { return at::leaky_relu_(x, kSlope); }
 
-struct DenseBlock {
-  Conv2d dense1, dense2, dense3, final_conv;
+#ifndef NSIC_CPU_FAST_PATH
+class WorkspacePool {};  // there is nothing to share
+#endif
+
+// A convolution and then, with `active`, LeakyReLU. On the CPU those of 3x3 go the fast way.
+class ActiveConv {
+ public:
+  ActiveConv() = default;
+  ActiveConv(Conv2d conv, bool active, const std::shared_ptr<WorkspacePool>& workspaces) : conv_(std::move(conv)), active_(active) {
+    (void)workspaces;
+#ifdef NSIC_CPU_FAST_PATH
+    if (!conv_.weight.is_cpu() || conv_.weight.size(2) != 3) return;
+    fast_ = std::make_shared<FastConvs>(
+        std::vector<ConvLayer>{ToConvLayer(conv_.weight, conv_.bias, at::full({conv_.weight.size(0)}, active ? kSlope : 1.0))}, workspaces);
+    conv_ = {};
+#endif
+  }
 
   at::Tensor operator()(const at::Tensor& x) const {
-    const at::Tensor a = LeakyReluInPlace(dense1(x));
-    const at::Tensor b = LeakyReluInPlace(dense2(at::cat({x, a}, 1)));
-    const at::Tensor c = LeakyReluInPlace(dense3(at::cat({x, a, b}, 1)));
-    return LeakyReluInPlace(final_conv(at::cat({x, a, b, c}, 1)).mul_(kResidualScale).add_(x));
+#ifdef NSIC_CPU_FAST_PATH
+    if (fast_ != nullptr) return (*fast_)(x);
+#endif
+    return active_ ? LeakyReluInPlace(conv_(x)) : conv_(x);
+  }
+
+ private:
+  Conv2d conv_;
+  bool active_ = false;
+#ifdef NSIC_CPU_FAST_PATH
+  std::shared_ptr<FastConvs> fast_;
+#endif
+};
+
+// The output of `conv` times the factor.
+Conv2d Scaled(Conv2d conv, double factor) {
+  conv.weight = conv.weight * factor;
+  conv.bias = conv.bias * factor;
+  return conv;
+}
+
+struct DenseBlock {
+  ActiveConv dense1, dense2, dense3;
+  ActiveConv final_conv;  // scaled for the residual
+
+  at::Tensor operator()(const at::Tensor& x) const {
+    const at::Tensor a = dense1(x);
+    const at::Tensor b = dense2(at::cat({x, a}, 1));
+    const at::Tensor c = dense3(at::cat({x, a, b}, 1));
+    return LeakyReluInPlace(final_conv(at::cat({x, a, b, c}, 1)).add_(x));
   }
 };
 
@@ -46,7 +93,7 @@ struct Attention {
     const int64_t positions = x.size(2) * x.size(3);
     std::vector<at::Tensor> pictures;
     for (int64_t n = 0; n < x.size(0); ++n) {
-      const at::Tensor flat = x[n].flatten(1);                                  // channels x positions
+      const at::Tensor flat = x[n].flatten(1);                                  // channels x positions, whatever their order in memory
       const at::Tensor q = at::addmm(query.bias, flat.t(), query.weight.t());   // positions x channels / 8
       const at::Tensor k = at::addmm(key.bias.unsqueeze(1), key.weight, flat);  // channels / 8 x positions
       const at::Tensor v = at::addmm(value.bias, flat.t(), value.weight.t());   // positions x channels
@@ -56,7 +103,7 @@ struct Attention {
         at::Tensor part = out.narrow(0, row, rows);
         at::mm_out(part, at::softmax(at::mm(q.narrow(0, row, rows), k), 1), v);
       }
-      pictures.push_back(out.t().reshape(x[n].sizes()));
+      pictures.push_back(out.view({x.size(2), x.size(3), x.size(1)}).permute({2, 0, 1}));
     }
     return at::stack(pictures).mul_(gamma).add_(x);
   }
@@ -67,39 +114,38 @@ class NsIqe : public Network {
   NsIqe(const NsIqeShape& shape, WeightReader& reader) : features_(shape.features) {
     const int64_t f = shape.features;
     const int64_t c = 4 * f;
-    first_ = reader.TakeConv("conv_first", {3, f});
-    encoder1_ = reader.TakeConvNorm("encoder.0", "encoder.1", {f, 2 * f, /*kernel=*/4, /*stride=*/2});
-    encoder2_ = reader.TakeConvNorm("encoder.3", "encoder.4", {2 * f, c, /*kernel=*/4, /*stride=*/2});
+    const auto workspaces = std::make_shared<WorkspacePool>();
+    const auto active = [&](Conv2d conv) { return ActiveConv(std::move(conv), true, workspaces); };
+    const auto plain = [&](Conv2d conv) { return ActiveConv(std::move(conv), false, workspaces); };
+    first_ = plain(reader.TakeConv("conv_first", {3, f}));
+    encoder1_ = active(reader.TakeConvNorm("encoder.0", "encoder.1", {f, 2 * f, /*kernel=*/4, /*stride=*/2}));
+    encoder2_ = active(reader.TakeConvNorm("encoder.3", "encoder.4", {2 * f, c, /*kernel=*/4, /*stride=*/2}));
     for (int64_t i = 0; i < shape.blocks; ++i) {
       const std::string name = "rrdb_blocks." + std::to_string(i) + ".";
       DenseBlock block;
-      block.dense1 = reader.TakeConv(name + "dense1.0", {c, kGrowth});
-      block.dense2 = reader.TakeConv(name + "dense2.0", {c + kGrowth, kGrowth});
-      block.dense3 = reader.TakeConv(name + "dense3.0", {c + 2 * kGrowth, kGrowth});
-      block.final_conv = reader.TakeConv(name + "final_conv", {c + 3 * kGrowth, c});
+      block.dense1 = active(reader.TakeConv(name + "dense1.0", {c, kGrowth}));
+      block.dense2 = active(reader.TakeConv(name + "dense2.0", {c + kGrowth, kGrowth}));
+      block.dense3 = active(reader.TakeConv(name + "dense3.0", {c + 2 * kGrowth, kGrowth}));
+      block.final_conv = plain(Scaled(reader.TakeConv(name + "final_conv", {c + 3 * kGrowth, c}), kResidualScale));
       blocks_.push_back(std::move(block));
     }
     attention_.query = Pointwise("attention.query", c, c / 8, reader);
     attention_.key = Pointwise("attention.key", c, c / 8, reader);
     attention_.value = Pointwise("attention.value", c, c, reader);
     attention_.gamma = reader.Take("attention.gamma", {1});
-    upsample1_ = reader.TakeConvNorm("upsample.1", "upsample.2", {c, c});
-    upsample2_ = reader.TakeConvNorm("upsample.5", "upsample.6", {c, c});
-    final1_ = reader.TakeConvNorm("final_conv.0", "final_conv.1", {c, 2 * f});
-    final2_ = reader.TakeConvNorm("final_conv.3", "final_conv.4", {2 * f, f});
-    final3_ = reader.TakeConv("final_conv.6", {f, 3});
+    upsample1_ = active(reader.TakeConvNorm("upsample.1", "upsample.2", {c, c}));
+    upsample2_ = active(reader.TakeConvNorm("upsample.5", "upsample.6", {c, c}));
+    final1_ = active(reader.TakeConvNorm("final_conv.0", "final_conv.1", {c, 2 * f}));
+    final2_ = active(reader.TakeConvNorm("final_conv.3", "final_conv.4", {2 * f, f}));
+    final3_ = plain(reader.TakeConv("final_conv.6", {f, 3}));
   }
 
   at::Tensor Forward(const at::Tensor& input) const override {
-    at::Tensor x = LeakyReluInPlace(encoder1_(first_(input)));
-    x = LeakyReluInPlace(encoder2_(x));
+    at::Tensor x = encoder2_(encoder1_(first_(input.contiguous(at::MemoryFormat::ChannelsLast))));
     for (const DenseBlock& block : blocks_) x = block(x);
     x = attention_(x);
-    x = LeakyReluInPlace(upsample1_(Double(x)));
-    x = LeakyReluInPlace(upsample2_(Double(x)));
-    x = LeakyReluInPlace(final1_(x));
-    x = LeakyReluInPlace(final2_(x));
-    return final3_(x).sigmoid_();
+    x = upsample2_(Double(upsample1_(Double(x))));
+    return final3_(final2_(final1_(x))).sigmoid_();
   }
 
   int64_t PeakBytes(int64_t height, int64_t width) const override {
@@ -115,10 +161,10 @@ class NsIqe : public Network {
   }
 
   int64_t features_;
-  Conv2d first_, encoder1_, encoder2_;
+  ActiveConv first_, encoder1_, encoder2_;
   std::vector<DenseBlock> blocks_;
   Attention attention_;
-  Conv2d upsample1_, upsample2_, final1_, final2_, final3_;
+  ActiveConv upsample1_, upsample2_, final1_, final2_, final3_;
 };
 
 }  // namespace
