@@ -52,7 +52,7 @@ class TiledEnhancer : public Enhancer {
 
     EnhanceStats stats;
     stats.pixels = region.area();
-    std::vector<float> in, out;
+    std::vector<float> in;
     const TileGrid::Range range = grid.Touching(region);
     for (int row = range.first_row; row < range.last_row; ++row) {
       for (int column = range.first_column; column < range.last_column; ++column) {
@@ -60,11 +60,12 @@ class TiledEnhancer : public Enhancer {
         const GridTile tile = grid.tile(column, row);
         const Size size{tile.input.width, tile.input.height};
         in.resize(static_cast<size_t>(3 * size.area()));
-        out.resize(in.size() * static_cast<size_t>(card_.scale) * static_cast<size_t>(card_.scale));
         NSIC_RETURN_IF_ERROR(read(tile.input, in.data()));
-        const Status status = runner_->Run(size, in.data(), out.data(), &stats.tiles_redone);
+        Status taken;
+        const auto take = [&](const float* out) { return taken = sink->Take(tile, out); };
+        const Status status = runner_->Run(size, in.data(), take, &stats.tiles_redone);
+        NSIC_RETURN_IF_ERROR(taken);
         if (!status.ok()) return status.WithContext(card_.name + ", tile " + RectText(tile.input));
-        NSIC_RETURN_IF_ERROR(sink->Take(tile, out.data()));
         ++stats.tiles;
       }
     }

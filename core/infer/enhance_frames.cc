@@ -68,10 +68,11 @@ class TiledFrameEnhancer : public FrameEnhancer {
         ++stats.tiles_repeated;
         return OkStatus();
       }
-      output_.resize(OutputFloats(tile));
-      NSIC_RETURN_IF_ERROR(Infer(number, tile, before, output_.data(), &stats));
-      CopyPart(output_.data(), Scaled(tile.input, card_.scale), decided, after, all);
-      return OkStatus();
+      const auto take = [&](const float* output) {
+        CopyPart(output, Scaled(tile.input, card_.scale), decided, after, all);
+        return OkStatus();
+      };
+      return Infer(number, tile, before, take, &stats);
     }));
     return stats;
   }
@@ -92,8 +93,12 @@ class TiledFrameEnhancer : public FrameEnhancer {
       if (Repeats(number, tile.input, before)) {
         ++stats.tiles_repeated;
       } else {
-        output.resize(OutputFloats(tile));
-        NSIC_RETURN_IF_ERROR(Infer(number, tile, before, output.data(), &stats));
+        const int64_t floats = 3 * tile.input.area() * card_.scale * card_.scale;
+        const auto keep = [&](const float* made) {
+          output.assign(made, made + floats);
+          return OkStatus();
+        };
+        NSIC_RETURN_IF_ERROR(Infer(number, tile, before, keep, &stats));
       }
       return sink.Take(tile, output.data());
     }));
@@ -113,8 +118,6 @@ class TiledFrameEnhancer : public FrameEnhancer {
     return OkStatus();
   }
 
-  size_t OutputFloats(const GridTile& tile) const { return static_cast<size_t>(3 * tile.input.area() * card_.scale * card_.scale); }
-
   // Whether the output that is there for this tile holds for this frame. Where only equal tiles repeat, the input of what is there has
   // always the samples of the frame before, so that no other copy of it is needed.
   bool Repeats(size_t number, const Rect& input, const float* before) const {
@@ -131,13 +134,13 @@ class TiledFrameEnhancer : public FrameEnhancer {
     return true;
   }
 
-  Status Infer(size_t number, const GridTile& tile, const float* before, float* output, EnhanceStats* stats) {
+  Status Infer(size_t number, const GridTile& tile, const float* before, const TileRunner::Take& take, EnhanceStats* stats) {
     if (threshold_ > 0) inputs_.resize(static_cast<size_t>(grid_.count()));
     std::vector<float>& input = threshold_ > 0 ? inputs_[number] : input_;
     input.resize(static_cast<size_t>(3 * tile.input.area()));
     CopyPart(before, frame_, tile.input, input.data(), tile.input);
     const Size size{tile.input.width, tile.input.height};
-    const Status status = runner_->Run(size, input.data(), output, &stats->tiles_redone);
+    const Status status = runner_->Run(size, input.data(), take, &stats->tiles_redone);
     ++stats->tiles;
     return status.WithContext(card_.name + ", tile " + RectText(tile.input));
   }
@@ -154,7 +157,7 @@ class TiledFrameEnhancer : public FrameEnhancer {
   const float* previous_after_ = nullptr;
   std::vector<std::vector<float>> inputs_;   // with a threshold: by tile, what its output was computed from
   std::vector<std::vector<float>> outputs_;  // blended: by tile
-  std::vector<float> input_, output_;        // else: of the tile in hand
+  std::vector<float> input_;                 // without: of the tile in hand
 };
 
 }  // namespace

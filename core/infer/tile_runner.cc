@@ -78,11 +78,12 @@ int64_t TileRunner::TileBytes(Size tile) const {
   return pixels + loaded_->network->PeakBytes(height, width);
 }
 
-Status TileRunner::Run(Size tile, const float* in, float* out, int64_t* redone) {
+Status TileRunner::Run(Size tile, const float* in, const Take& take, int64_t* redone) {
   const int64_t in_floats = 3 * tile.area();
   const int64_t out_floats = in_floats * scale_ * scale_;
   const int64_t right = RoundUp(tile.width, multiple_) - tile.width;
   const int64_t bottom = RoundUp(tile.height, multiple_) - tile.height;
+  at::Tensor y;
   const auto infer = [&] {
     return CatchTorchErrors("inference on " + loaded_->device, [&]() -> Status {
       const c10::InferenceMode no_gradients;
@@ -91,25 +92,27 @@ Status TileRunner::Run(Size tile, const float* in, float* out, int64_t* redone) 
       at::Tensor x = at::from_blob(const_cast<float*>(in), {1, 3, tile.height, tile.width}, at::kFloat);
       x = x.to(at::Device(loaded_->device));
       if (right > 0 || bottom > 0) x = at::replication_pad2d(x, {0, right, 0, bottom});
-      at::Tensor y = loaded_->network->Forward(x);
+      y = loaded_->network->Forward(x);
       y = y.narrow(2, 0, int64_t{tile.height} * scale_).narrow(3, 0, int64_t{tile.width} * scale_);
-      at::from_blob(out, y.sizes(), at::kFloat).copy_(y);
+      y = y.to(at::kCPU, at::kFloat).contiguous();  // no copy where it is that already
       return OkStatus();
     });
   };
 
   NSIC_RETURN_IF_ERROR(infer());
-  Extent extent = ExtentOf(out, out_floats);
+  Extent extent = ExtentOf(y.data_ptr<float>(), out_floats);
   if (!Sound(in, in_floats, extent)) {
     ++*redone;
     NSIC_RETURN_IF_ERROR(infer());
-    extent = ExtentOf(out, out_floats);
+    extent = ExtentOf(y.data_ptr<float>(), out_floats);
     if (!Sound(in, in_floats, extent)) return DataLossError("the network gives NaN, Inf or a flat picture, in fp32 too");
   }
   if (extent.low < 0 || extent.high > 1) {
+    if (y.data_ptr<float>() == in) y = y.clone();
+    float* const out = y.data_ptr<float>();
     std::transform(out, out + out_floats, out, [](float v) { return std::clamp(v, 0.0f, 1.0f); });
   }
-  return OkStatus();
+  return take(y.data_ptr<float>());
 }
 
 Result<std::unique_ptr<TileRunner>> LoadTileRunner(const ModelPack& pack, const EngineOptions& options) {

@@ -3,6 +3,7 @@
 #define NSIC_CORE_INFER_TILE_RUNNER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "core/base/geometry.h"
@@ -22,10 +23,13 @@ class TileRunner {
   // An upper estimate of the bytes that one tile in flight takes, its pixels on both sides included.
   int64_t TileBytes(Size tile) const;
 
-  // 3 x height x width floats in, 3 x (scale height) x (scale width) out, in [0, 1]. A tile that comes out as NaN, Inf or flat (where
-  // the input was not) is run again in fp32 and added to `*redone`; DATA_LOSS when it stays so. RESOURCE_EXHAUSTED when memory ends.
+  // Gets 3 x (scale height) x (scale width) floats in [0, 1], which are there for the call only.
+  using Take = std::function<Status(const float* out)>;
+
+  // 3 x height x width floats in; `take` gets what comes out, unless it is an error. A tile that comes out as NaN, Inf or flat (where the
+  // input was not) is run again in fp32 and added to `*redone`; DATA_LOSS when it stays so. RESOURCE_EXHAUSTED when memory ends.
   // One tile at a time: more in a batch gained nothing on CPUs, and oneDNN rounds differently with the size of the batch.
-  Status Run(Size tile, const float* in, float* out, int64_t* redone);
+  Status Run(Size tile, const float* in, const Take& take, int64_t* redone);
 
  private:
   const std::unique_ptr<LoadedNetwork> loaded_;

@@ -158,7 +158,7 @@ TEST_F(CacheTest, WhoIsCancelledDoesNotWaitForAnothersFetch) {
 // Bytes that tell where they are from.
 std::string PatternBytes(size_t size) {
   std::string bytes(size, '\0');
-  for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>((i * 2654435761u) >> 13);
+  for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>(i ^ (i >> 8) ^ (i >> 16) * 7 ^ (i >> 22) * 31);
   return bytes;
 }
 
