@@ -18,6 +18,7 @@
 #include "core/base/files.h"
 #include "core/media/index_video.h"
 #include "core/media/join_video.h"
+#include "core/media/plan_encode.h"
 #include "core/rpc/video_messages.h"
 
 namespace nsic {
@@ -108,7 +109,7 @@ ReportVideo Facts(const FetchPlan& plan, const VideoMessage& video, const VideoI
   facts.output_codec = CodecOf(video.plan.encoder);
   const std::vector<int>& dropped = plan.file->video->dropped_streams;
   for (const StreamFacts& stream : source.streams) {
-    if (stream.index == video.info.stream_index) continue;
+    if (stream.index == video.info.stream_index || IsCarriedOtherwise(stream)) continue;
     const bool left_out = std::find(dropped.begin(), dropped.end(), stream.index) != dropped.end();
     (left_out ? facts.left_out : facts.carried).push_back(Describe(stream));
   }

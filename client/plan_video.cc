@@ -24,17 +24,17 @@ bool Concerns(const std::vector<ContainerFault>& faults, int stream) {
 
 // The cure for what a container cannot hold.
 std::string Cure(const VideoProbe& probe, const EncodePlan& plan, const std::vector<ContainerFault>& faults) {
-  EncodePlan mkv = plan;
-  mkv.container = "mkv";
   std::string cure;
-  if (plan.container != "mkv" && ContainerFaults(probe, mkv).empty()) cure = "store it in MKV with --container mkv";
+  for (const char* container : {"mkv", "mp4"}) {
+    EncodePlan other = plan;
+    other.container = container;
+    if (cure.empty() && ContainerFaults(probe, other).empty()) cure = std::string("store all of it with --container ") + container;
+  }
   if (!Concerns(faults, probe.info.stream_index)) {
     cure += std::string(cure.empty() ? "" : ", or ") + "leave out what does not fit with --drop-streams";
   }
   return cure.empty() ? "choose another --codec or --container" : cure;
 }
-
-bool IsKnownContainer(const std::string& container) { return container == "mkv" || container == "mp4" || container == "webm"; }
 
 }  // namespace
 
@@ -42,14 +42,17 @@ Result<VideoPlan> PlanVideo(const std::string& path, const VideoProbe& probe, co
   VideoPlan plan;
   plan.info = probe.info;
   plan.info.deinterlace = options.deinterlace && IsInterlaced(probe.info);
-  NSIC_ASSIGN_OR_RETURN(plan.encode, PlanEncode(probe, options.encode, network_scale));
+  Result<EncodePlan> encode = PlanEncode(probe, options.encode, network_scale);
+  if (!encode.ok()) return encode.status().WithContext(path);
+  plan.encode = *std::move(encode);
   const std::string name = std::filesystem::path(path).filename().string();
   const bool keep = options.encode.container == "keep";
-  if (keep && !IsKnownContainer(probe.container)) {
-    plan.notice = name + ": its container (" + probe.container + ") is not written, the output is MKV";
+  if (keep && plan.encode.container == "mkv" && probe.container != "mkv") {
+    plan.notice = name + ": the output is MKV, because its container (" + probe.container + ") is not written";
   }
   std::vector<ContainerFault> faults = ContainerFaults(probe, plan.encode);
-  if (keep && !faults.empty() && !options.drop_streams && plan.encode.container != "mkv") {
+  const bool may_drop = options.drop_streams && !Concerns(faults, probe.info.stream_index);
+  if (keep && !faults.empty() && !may_drop && plan.encode.container != "mkv") {
     EncodePlan mkv = plan.encode;
     mkv.container = "mkv";
     if (ContainerFaults(probe, mkv).empty()) {
@@ -59,7 +62,7 @@ Result<VideoPlan> PlanVideo(const std::string& path, const VideoProbe& probe, co
     }
   }
   if (faults.empty()) return plan;
-  if (!options.drop_streams || Concerns(faults, probe.info.stream_index)) {
+  if (!may_drop) {
     return FailedPreconditionError(path + ": " + Sentence(faults) + ": " + Cure(probe, plan.encode, faults));
   }
   for (const ContainerFault& fault : faults) {

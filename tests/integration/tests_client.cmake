@@ -1,1 +1,2 @@
 nsic_test(client_job_test SOURCES integration/client_job_test.cc LIBS nsic_client nsic_coordinator)
+nsic_test(client_video_job_test SOURCES integration/client_video_job_test.cc LIBS nsic_client nsic_coordinator)

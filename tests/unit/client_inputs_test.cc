@@ -131,6 +131,49 @@ TEST(PictureName, GoesByTheExtension) {
   for (const char* name : {"jpg", "a.mp4", "a.jpg.txt", "a.", "a.gif"}) EXPECT_FALSE(IsPictureName(name)) << name;
 }
 
+TEST(VideoName, GoesByTheExtension) {
+  for (const char* name : {"a.mp4", "a.MKV", "x/y.webm", "b.mov", "b.avi", ".m2ts"}) EXPECT_TRUE(IsVideoName(name)) << name;
+  for (const char* name : {"mp4", "a.jpg", "a.mp4.txt", "a.", "module.ts", "module.mts", "a.mka"}) EXPECT_FALSE(IsVideoName(name)) << name;
+  for (const char* name : {"a.mka", "a.M4A"}) EXPECT_TRUE(IsAudioName(name)) << name;
+  EXPECT_FALSE(IsAudioName("a.mkv"));
+}
+
+TEST_F(Inputs, ScanPassesOverPreviewsAndMissesVideos) {
+  Write("a/nsic-preview/b.mp4/frame-0000001.png");
+  Write("a/b.mp4");
+  fs::create_symlink("nowhere.mp4", Path("a/broken.mp4"));
+  Scan scan;
+  EXPECT_THAT(Found({Path("a")}, &scan), ElementsAre("b.mp4"));
+  ASSERT_EQ(scan.left_out.size(), 1u);
+  EXPECT_TRUE(scan.left_out[0].failed) << "its name promised a video";
+}
+
+TEST_F(Inputs, OutputsOfVideosAreNamedByTheirContainers) {
+  Write("videos/a.mp4");
+  const InputRoot videos{Path("videos"), true};
+  const InputRoot file{Path("videos/a.mp4"), false};
+  const struct {
+    const char* name;
+    InputRoot root;
+    const char* relative;
+    const char* container;
+    std::string expected;
+  } rows[] = {{"kept", videos, "sub/a.mp4", "mp4", Path("videos-enhanced/sub/a.mp4")},
+              {"mov is mp4", videos, "a.MOV", "mp4", Path("videos-enhanced/a.MOV")},
+              {"m4v is mp4", videos, "a.m4v", "mp4", Path("videos-enhanced/a.m4v")},
+              {"another container", videos, "a.avi", "mkv", Path("videos-enhanced/a.mkv")},
+              {"mp4 to mkv", videos, "a.mp4", "mkv", Path("videos-enhanced/a.mkv")},
+              {"webm to mp4", videos, "a.b.webm", "mp4", Path("videos-enhanced/a.b.mp4")},
+              {"no extension", videos, "clip", "mkv", Path("videos-enhanced/clip.mkv")},
+              {"beside", file, "a.mp4", "mkv", Path("videos/a-enhanced.mkv")}};
+  for (const auto& row : rows) {
+    const Result<OutputPlaces> places = PlaceOutputs({row.root}, "");
+    ASSERT_TRUE(places.ok()) << row.name << ": " << places.status();
+    EXPECT_EQ(VideoOutputPath(*places, row.root, {0, row.relative, ""}, row.container), row.expected) << row.name;
+  }
+  EXPECT_EQ(PreviewFolder(*PlaceOutputs({videos}, Path("o")), {0, "sub/a.mp4", ""}), Path("o/nsic-preview/sub/a.mp4"));
+}
+
 TEST_F(Inputs, OutputsMirrorTheTree) {
   Write("photos/sub/a.jpg");
   Write("other/b.bmp");
@@ -336,6 +379,23 @@ WrittenOutput SampleOutput(const std::string& output, const std::string& bytes) 
   return written;
 }
 
+ReportVideo SampleVideo(const std::string& folder) {
+  ReportVideo video;
+  video.frames = 170;
+  video.frames_per_second = 23.976;
+  video.duration = 7.09;
+  video.input_codec = "mpeg2video";
+  video.output_codec = "h264";
+  video.carried = {"audio 1 (aac, eng)"};
+  video.left_out = {"data 2 (gpmd)"};
+  video.frames_repeated = 12;
+  video.frames_concealed = 2;
+  video.concealed_at = {1.5, 2.25};
+  video.before_frame = folder + "/nsic-report/frames/1-before.png";
+  video.after_frame = folder + "/nsic-report/frames/1-after.png";
+  return video;
+}
+
 class Record : public Inputs {
  protected:
   std::unique_ptr<JobRecord> Open(const std::string& key = "k") {
@@ -371,6 +431,66 @@ TEST_F(Record, RemembersAJobWithAnyNames) {
   ASSERT_TRUE(record->CloseJob().ok());
   EXPECT_FALSE(Open()->job_is_open());
   EXPECT_EQ(Open()->job()->job_id, job.job_id) << "for a later fetch";
+}
+
+TEST_F(Record, RemembersAllThatAVideoNeeds) {
+  RecordedJob job = SampleJob(Path("o"));
+  PlannedFile file = job.files[0];
+  file.input = "/in/clip \xfe.mp4";
+  PlannedVideo& video = file.video.emplace();
+  video.message.set_width(853);
+  video.message.set_codec("h264");
+  video.message.mutable_time_base()->set_num(1);
+  video.message.mutable_time_base()->set_den(90'000);
+  video.message.mutable_range()->set_first(30);
+  video.message.mutable_range()->set_count(INT32_MAX);
+  video.message.mutable_index()->set_sha256(Sha256Hex("index"));
+  video.message.mutable_index()->set_size(int64_t{1} << 40);
+  video.message.mutable_hdr()->add_primaries(13'250);
+  video.message.set_field_order(v1::FIELD_ORDER_TOP_FIRST);
+  video.message.mutable_encode()->set_encoder("libx265");
+  video.message.mutable_encode()->set_crf(20.1);
+  video.dropped_streams = {2, 5};
+  video.parameters = "pv";
+  job.files.push_back(file);
+  job.settled[0].video = SampleVideo(Path("o"));
+  const std::string output = Write("o/clip.mp4", "made");
+  {
+    const auto record = Open();
+    ASSERT_TRUE(record->BeginJob(job).ok());
+    WrittenOutput written = SampleOutput(output, "made");
+    written.video = SampleVideo(Path("o"));
+    ASSERT_TRUE(record->Append(written).ok());
+  }
+  const auto record = Open();
+  ASSERT_NE(record, nullptr);
+  const RecordedJob& read = *record->job();
+  ASSERT_EQ(read.files.size(), 2u);
+  EXPECT_FALSE(read.files[0].video);
+  EXPECT_EQ(read.ParametersOf(read.files[0]), "p1");
+  ASSERT_TRUE(read.files[1].video);
+  EXPECT_EQ(read.files[1].input, file.input);
+  EXPECT_EQ(read.files[1].video->message.SerializeAsString(), video.message.SerializeAsString());
+  EXPECT_EQ(read.files[1].video->dropped_streams, video.dropped_streams);
+  EXPECT_EQ(read.ParametersOf(read.files[1]), "pv");
+  const std::vector<WrittenOutput> found = record->Find(output, Sha256Hex("source"), "p1");
+  ASSERT_EQ(found.size(), 1u);
+  for (const std::optional<ReportVideo>& facts : {found[0].video, read.settled[0].video}) {
+    ASSERT_TRUE(facts);
+    const ReportVideo sample = SampleVideo(Path("o"));
+    EXPECT_EQ(facts->frames, 170);
+    EXPECT_EQ(facts->frames_per_second, 23.976);
+    EXPECT_EQ(facts->duration, 7.09);
+    EXPECT_EQ(facts->input_codec, "mpeg2video");
+    EXPECT_EQ(facts->output_codec, "h264");
+    EXPECT_EQ(facts->carried, sample.carried);
+    EXPECT_EQ(facts->left_out, sample.left_out);
+    EXPECT_EQ(facts->frames_repeated, 12);
+    EXPECT_EQ(facts->frames_concealed, 2);
+    EXPECT_EQ(facts->concealed_at, sample.concealed_at);
+    EXPECT_EQ(facts->before_frame, sample.before_frame);
+    EXPECT_EQ(facts->after_frame, sample.after_frame);
+  }
 }
 
 TEST_F(Record, RemembersOutputsOverJobsAndSubmits) {

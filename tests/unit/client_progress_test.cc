@@ -36,6 +36,14 @@ TEST(DescribeProgress, SaysWhatIsKnown) {
   state.unit = "";
   EXPECT_EQ(DescribeProgress(state, 3.2, 4), "[#...] 45%  restoring 27/60 pictures");
   EXPECT_EQ(DescribeProgress(ProgressState(), 0, 4), "[....] 0%   0/0 pictures");
+  state = Restoring();
+  state.noun = "file";
+  state.frames_total = 5000;
+  state.frames_done = 120;
+  EXPECT_EQ(DescribeProgress(state, 3.2, 0, 12.25), "restoring 27/60 files, 120/5000 frames, 12.2 fps, 3.20 MP/s, about 35 s left");
+  EXPECT_EQ(DescribeProgress(state, 0, 0, 0), "restoring 27/60 files, 120/5000 frames");
+  state.remark = "putting a.mkv together (45%)";
+  EXPECT_EQ(DescribeProgress(state, 3.2, 0, 12.25), "restoring 27/60 files, 120/5000 frames, putting a.mkv together (45%)");
 }
 
 TEST(RateMeter, KnowsNoRateBeforeTwoSecondsOfWork) {

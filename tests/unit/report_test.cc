@@ -102,6 +102,52 @@ TEST_F(ReportTest, SubmitJsonHasExactlyTheFieldsThatWerePromised) {
   EXPECT_THAT(ReportToJson(Make({}), ""), HasSubstr("\"files\":[]"));
 }
 
+TEST_F(ReportTest, VideosHaveTheirFacts) {
+  ReportFile file = Done("a.mkv");
+  ReportVideo& video = file.video.emplace();
+  video.frames = 240;
+  video.frames_per_second = 24;
+  video.duration = 10;
+  video.input_codec = "mpeg2video";
+  video.output_codec = "h264";
+  video.carried = {"audio 1 (aac, eng)", "subtitle 2 (ass) <b>"};
+  video.left_out = {"data 3 (gpmd)"};
+  video.frames_repeated = 120;
+  video.frames_concealed = 2;
+  video.concealed_at = {1.5, 2.25};
+  video.before_frame = Folder() + "/frames/1-before.png";
+  video.after_frame = Folder() + "/frames/1-after.png";
+  const Report report = Make({file, Done("b.png")});
+  const json object = json::parse(ReportToJson(report, ""));
+  EXPECT_EQ(object["files"][0]["frames"], 240);
+  EXPECT_EQ(object["files"][0].size(), 10u);
+  EXPECT_EQ(object["files"][1].count("frames"), 0u) << "pictures are told as ever";
+
+  const std::string page = Write(report);
+  const json shown = Script(page, "data")["files"][0]["video"];
+  EXPECT_EQ(shown["frames"], 240);
+  EXPECT_EQ(shown["carried"][1], "subtitle 2 (ass) <b>");
+  EXPECT_EQ(shown["before_link"], "frames/1-before.png");
+  EXPECT_EQ(shown["after_link"], "frames/1-after.png");
+  EXPECT_EQ(Script(page, "data")["files"][1].count("video"), 0u);
+  EXPECT_THAT(page, HasSubstr("media-src 'self' file:"));
+  EXPECT_THAT(page, HasSubstr("could not be decoded"));
+  EXPECT_THAT(page, HasSubstr("無法解碼"));
+
+  const json stored = json::parse(*ReadFile(Folder() + "/report.json"))["files"][0];
+  EXPECT_EQ(stored["frames"], 240);
+  EXPECT_EQ(stored["video"], json({{"frames_per_second", 24.0},
+                                   {"duration", 10.0},
+                                   {"input_codec", "mpeg2video"},
+                                   {"output_codec", "h264"},
+                                   {"carried", {"audio 1 (aac, eng)", "subtitle 2 (ass) <b>"}},
+                                   {"left_out", {"data 3 (gpmd)"}},
+                                   {"frames_repeated", 120},
+                                   {"frames_concealed", 2},
+                                   {"concealed_at", {1.5, 2.25}}}));
+  EXPECT_THAT(*ReadFile(Folder() + "/report.csv"), HasSubstr(",desk,240,120,2\r\n"));
+}
+
 TEST_F(ReportTest, NamesTheStates) {
   EXPECT_EQ(FileStateName(FileState::kDone), "done");
   EXPECT_EQ(FileStateName(FileState::kFailed), "failed");
@@ -218,9 +264,11 @@ TEST_F(ReportTest, CsvQuotesAsRfc4180Says) {
   file.error = "first\nsecond";
   file.worker = "desk, shelf";
   Write(Make({file}));
-  EXPECT_EQ(*ReadFile(Folder() + "/report.csv"),
-            "input,output,state,error,model,input_width,input_height,width,height,input_bytes,output_bytes,seconds,worker\r\n"
-            "\"a,b.png\",\"say \"\"hi\"\".png\",done,\"first\nsecond\",kairitsu-lite,640,480,1280,960,1000,5000,1.250,\"desk, shelf\"\r\n");
+  EXPECT_EQ(
+      *ReadFile(Folder() + "/report.csv"),
+      "input,output,state,error,model,input_width,input_height,width,height,input_bytes,output_bytes,seconds,worker,frames,"
+      "frames_repeated,frames_concealed\r\n"
+      "\"a,b.png\",\"say \"\"hi\"\".png\",done,\"first\nsecond\",kairitsu-lite,640,480,1280,960,1000,5000,1.250,\"desk, shelf\",,,\r\n");
 }
 
 TEST_F(ReportTest, ReportJsonHoldsTheWholeJob) {
