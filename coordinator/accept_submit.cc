@@ -9,6 +9,8 @@
 #include "coordinator/db/jobs.h"
 #include "coordinator/db/models.h"
 #include "coordinator/db/tasks.h"
+#include "coordinator/db/workers.h"
+#include "coordinator/estimate_speed.h"
 #include "coordinator/report_job.h"
 #include "coordinator/split_job.h"
 #include "core/base/digest.h"
@@ -40,6 +42,7 @@ Result<ModelRow> FindEnhancer(Transaction& transaction, const std::string& id) {
 struct Prepared {
   std::optional<v1::Job> existing;
   ModelRow model;
+  double megapixels_per_second = 0;  // measured; 0: not yet
 };
 Result<Prepared> Prepare(const Farm& farm, const std::string& job_id, const v1::JobSpec& spec, const std::string& spec_hash) {
   Prepared prepared;
@@ -50,6 +53,7 @@ Result<Prepared> Prepare(const Farm& farm, const std::string& job_id, const v1::
       return OkStatus();
     }
     NSIC_ASSIGN_OR_RETURN(prepared.model, FindEnhancer(transaction, spec.options().model_id()));
+    prepared.megapixels_per_second = FastestSpeed(transaction, spec.options().model_id());
     if (!IsStored(transaction, spec.manifest().sha256())) {
       return FailedPreconditionError("manifest blob " + spec.manifest().sha256() + " is not stored; upload it first");
     }
@@ -81,7 +85,7 @@ Result<VideoIndex> ReadIndex(const Farm& farm, const v1::JobManifest& manifest, 
 Status InsertTasks(const Farm& farm, Transaction& transaction, const std::string& job_id, const v1::JobSpec& spec,
                    const v1::JobManifest& manifest, const std::vector<PlannedTask>& plan) {
   std::vector<int> parts(static_cast<size_t>(manifest.files_size()), 0);
-  for (const PlannedTask& planned : plan) ++parts[static_cast<size_t>(planned.file_index)];
+  for (const PlannedTask& planned : plan) parts[static_cast<size_t>(planned.file_index)] += planned.step == TaskStep::kChunk ? 0 : 1;
   std::vector<bool> here(parts.size());
   for (int i = 0; i < manifest.files_size(); ++i) {
     const v1::SourceFile& file = manifest.files(i);
@@ -91,7 +95,14 @@ Status InsertTasks(const Farm& farm, Transaction& transaction, const std::string
     InsertJobFile(transaction, job_id, i, file.SerializeAsString(), parts[static_cast<size_t>(i)], index);
     here[static_cast<size_t>(i)] = file.has_in_place() || IsStored(transaction, file.content().sha256());
   }
+  std::vector<int64_t> chunks;  // those since the last task of another step
   for (size_t i = 0; i < plan.size(); ++i) {
+    // Where the segment is there already, its chunks are not wanted.
+    if (plan[i].step == TaskStep::kChunk && chunks.empty()) {
+      size_t encode = i;
+      while (plan[encode].step == TaskStep::kChunk) ++encode;
+      if (FindDoneTwin(transaction, plan[encode].result_key)) i = encode;
+    }
     const PlannedTask& planned = plan[i];
     const v1::SourceFile& file = manifest.files(planned.file_index);
     TaskRow task;
@@ -100,17 +111,29 @@ Status InsertTasks(const Farm& farm, Transaction& transaction, const std::string
     task.file_index = planned.file_index;
     task.region = planned.region;
     task.frames = planned.frames;
+    task.step = planned.step;
     task.pixels = planned.pixels;
     task.model_id = spec.options().model_id();
-    task.source_sha256 = file.content().sha256();
-    if (file.has_in_place()) task.root_id = file.in_place().root_id();
     task.result_key = planned.result_key;
-    task.state = here[static_cast<size_t>(planned.file_index)] ? TaskState::kQueued : TaskState::kWaiting;
+    if (planned.step == TaskStep::kEncode) {
+      task.state = chunks.empty() ? TaskState::kQueued : TaskState::kWaiting;
+    } else {
+      task.source_sha256 = file.content().sha256();
+      if (file.has_in_place()) task.root_id = file.in_place().root_id();
+      task.state = here[static_cast<size_t>(planned.file_index)] ? TaskState::kQueued : TaskState::kWaiting;
+    }
     InsertTask(transaction, &task, planned.segment);
+    if (planned.step == TaskStep::kChunk) {
+      chunks.push_back(task.id);
+    } else {
+      for (const int64_t chunk : chunks) InsertNeed(transaction, task.id, chunk);
+      chunks.clear();
+    }
   }
   // Only now, when all are there: the job must not end before its last task is in.
   for (const TaskState state : {TaskState::kWaiting, TaskState::kQueued}) {
     for (TaskRow& task : TasksInState(transaction, job_id, state)) {
+      if (state == TaskState::kWaiting && task.step == TaskStep::kEncode) continue;  // its chunks come first
       const std::optional<TaskRow> twin = FindDoneTwin(transaction, task.result_key);
       if (twin) NSIC_RETURN_IF_ERROR(MarkDone(transaction, &task, twin->output_sha256, twin->result, twin->worker, farm.now_ms()));
     }
@@ -134,7 +157,9 @@ Result<v1::Job> AcceptSubmit(const Farm& farm, const v1::SubmitRequest& request)
   if (!manifest.ParseFromString(bytes)) return InvalidArgumentError("blob " + spec.manifest().sha256() + " is no job manifest");
   NSIC_RETURN_IF_ERROR(CheckManifest(manifest));
   NSIC_ASSIGN_OR_RETURN(const ModelCard card, ParseModelCard(prepared.model.card, "model " + prepared.model.name));
-  NSIC_ASSIGN_OR_RETURN(const std::vector<PlannedTask> plan, SplitJob(manifest, spec.options(), card.tiling, farm.options.version,
+  const double speed =
+      prepared.megapixels_per_second > 0 ? prepared.megapixels_per_second : EstimateSpeed(card, prepared.model.bundle_size);
+  NSIC_ASSIGN_OR_RETURN(const std::vector<PlannedTask> plan, SplitJob(manifest, spec.options(), card.tiling, farm.options.version, speed,
                                                                       [&](int i) { return ReadIndex(farm, manifest, i); }));
 
   v1::Job job;

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "coordinator/db/attempts.h"
 #include "coordinator/db/blobs.h"
@@ -68,6 +69,26 @@ Status CheckResult(Transaction& transaction, const TaskRow& task, const v1::Task
   return OkStatus();
 }
 
+// What the client is told of a segment that was restored in chunks: what was done to its frames, and how long all of it took.
+Status AddChunks(const std::vector<Need>& chunks, v1::TaskResult* result) {
+  result->set_frames_repeated(0);
+  result->set_tiles_repeated(0);
+  result->set_tiles_redone(0);
+  result->clear_frames_concealed();
+  for (const Need& need : chunks) {
+    v1::TaskResult chunk;
+    if (!chunk.ParseFromString(need.result)) return InternalError("a chunk has no readable result");
+    result->set_seconds(result->seconds() + chunk.seconds());
+    result->set_compute_seconds(result->compute_seconds() + chunk.compute_seconds());
+    result->set_frames_repeated(result->frames_repeated() + chunk.frames_repeated());
+    result->set_tiles_repeated(result->tiles_repeated() + chunk.tiles_repeated());
+    result->set_tiles_redone(result->tiles_redone() + chunk.tiles_redone());
+    result->mutable_frames_concealed()->MergeFrom(chunk.frames_concealed());
+    result->set_precision(chunk.precision());
+  }
+  return OkStatus();
+}
+
 // The answer to a result that comes when the task has ended.
 Status TooLate(const TaskRow& task) {
   switch (task.state) {
@@ -102,7 +123,9 @@ Status CommitResult(const Farm& farm, Transaction& transaction, const WorkerRow&
   }
 
   const std::string& output = item.result().output().sha256();
-  const std::string result = item.result().SerializeAsString();
+  v1::TaskResult told = item.result();
+  if (task.step == TaskStep::kEncode) NSIC_RETURN_IF_ERROR(AddChunks(ListNeeds(transaction, task.id), &told));
+  const std::string result = told.SerializeAsString();
   NSIC_RETURN_IF_ERROR(EndAttempt(transaction, &attempt, AttemptState::kSucceeded, false, "", farm.now_ms()));
   NSIC_RETURN_IF_ERROR(SupersedeAttempts(farm, transaction, task.id));
   NSIC_RETURN_IF_ERROR(MarkDone(transaction, &task, output, result, worker.name, farm.now_ms()));

@@ -63,6 +63,15 @@ Status DescribeLease(Transaction& transaction, const JobContext& context, const 
   if (task.frames && !lease->mutable_segment()->ParseFromString(FindSegment(transaction, task.id))) {
     return InternalError("task " + std::to_string(task.id) + " has no readable segment");
   }
+  if (task.step == TaskStep::kEncode) {
+    for (const Need& need : ListNeeds(transaction, task.id)) {
+      v1::Chunk* const chunk = lease->mutable_segment()->add_chunks();
+      chunk->mutable_frames()->set_first(need.frames.first);
+      chunk->mutable_frames()->set_count(need.frames.count);
+      chunk->mutable_output()->set_sha256(need.output_sha256);
+      chunk->mutable_output()->set_size(need.output_size);
+    }
+  }
   lease->set_model_blob(context.model.bundle_sha256);
   lease->set_model_blob_size(context.model.bundle_size);
   return OkStatus();
@@ -100,14 +109,14 @@ struct Batch {
 };
 
 Batch ChooseBatch(const Farm& farm, Transaction& transaction, const WorkerRow& worker, const JobRow& job, int max_tasks, bool idle,
-                  WorkerFinder* finder) {
+                  bool only_encodes, WorkerFinder* finder) {
   Batch batch;
   const double speed = FindWorkerModel(transaction, worker.id, job.model_id).megapixels_per_s;
   const double budget = speed * kBatchSeconds * kPixelsPerMegapixel - static_cast<double>(LeasedPixelsOfWorker(transaction, worker.id));
   double used = 0;
   size_t limit = speed > 0 ? static_cast<size_t>(std::clamp(max_tasks, 1, kMaxBatch)) : 1;
   std::set<std::string> chosen;
-  ForEachLeasable(transaction, job.id, worker.id, farm.now_ms(), [&](const TaskRow& task) {
+  ForEachLeasable(transaction, job.id, worker.id, farm.now_ms(), only_encodes, [&](const TaskRow& task) {
     if (!finder->MayTake(worker.id, task)) return true;
     if (chosen.count(task.result_key) != 0 || HasLeasedTwin(transaction, task.result_key)) return true;  // its result will serve both
     if (batch.tasks.empty()) {
@@ -117,6 +126,11 @@ Batch ChooseBatch(const Farm& farm, Transaction& transaction, const WorkerRow& w
     if (task.suspect) {
       if (batch.tasks.empty() && idle) batch.tasks.push_back(task);
       batch.nothing_beside = batch.tasks.empty();
+      return false;
+    }
+    // How long it takes has nothing to do with the model's speed: alone, and the next when this one is done.
+    if (task.step == TaskStep::kEncode) {
+      if (batch.tasks.empty()) batch.tasks.push_back(task);
       return false;
     }
     used += static_cast<double>(task.pixels);
@@ -159,12 +173,14 @@ Status LeaseTasks(const Farm& farm, Transaction& transaction, const WorkerRow& w
   const std::vector<AttemptRow> repeated = ActiveAttemptsOfRequest(transaction, worker.id, request.request_id());
   if (!repeated.empty()) return RepeatLeases(transaction, repeated, response);
   response->set_drain(worker.draining);
-  if (worker.draining || !farm.blobs->HasRoom() || HoldsSuspect(transaction, worker.id)) return OkStatus();
+  if (worker.draining || HoldsSuspect(transaction, worker.id)) return OkStatus();
+  // Encoding makes room: large chunks become small segments.
+  const bool only_encodes = !farm.blobs->HasRoom();
 
   WorkerFinder finder(farm, transaction);
   const bool idle = CountActiveAttemptsOfWorker(transaction, worker.id) == 0;
   for (const JobRow& job : JobsToLeaseFrom(transaction)) {
-    const Batch batch = ChooseBatch(farm, transaction, worker, job, request.max_tasks(), idle, &finder);
+    const Batch batch = ChooseBatch(farm, transaction, worker, job, request.max_tasks(), idle, only_encodes, &finder);
     if (batch.nothing_beside) return OkStatus();
     if (batch.tasks.empty()) continue;
     NSIC_ASSIGN_OR_RETURN(const JobContext context, LoadContext(transaction, job.id));
@@ -174,7 +190,7 @@ Status LeaseTasks(const Farm& farm, Transaction& transaction, const WorkerRow& w
     return OkStatus();
   }
 
-  if (!idle) return OkStatus();
+  if (!idle || only_encodes) return OkStatus();
   const std::optional<TaskRow> straggler = ChooseStraggler(farm, transaction, worker, &finder);
   if (!straggler) return OkStatus();
   NSIC_ASSIGN_OR_RETURN(const JobContext context, LoadContext(transaction, straggler->job_id));

@@ -22,7 +22,8 @@ inline constexpr int kMaxBatch = 64;
 // again, only
 //   that task is to blame.
 // - When nothing is queued, an idle worker is lent a straggler's task that it would probably finish first.
-// - Nothing while the blob store has no room for results.
+// - An encode task is a batch of its own.
+// - While the blob store has no room for results, only encode tasks: they make room.
 Status LeaseTasks(const Farm& farm, Transaction& transaction, const WorkerRow& worker, const v1::LeaseRequest& request,
                   v1::LeaseResponse* response);
 

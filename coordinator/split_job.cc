@@ -25,18 +25,36 @@ std::string TileKeyPrefix(const v1::RestoreOptions& options, const std::string& 
 }
 
 // Likewise of the segments of one video. Where the file lies and what the client makes of the segments changes none of their bytes.
-std::string SegmentKeyPrefix(const v1::SourceFile& file, const v1::RestoreOptions& options, const std::string& version) {
+std::string FramesKeyPrefix(const char* kind, const v1::SourceFile& file, const v1::VideoInfo& video, const v1::RestoreOptions& options,
+                            const std::string& version) {
   v1::RestoreOptions what = options;
   what.clear_model_name();
   what.clear_split_pixels();
   what.clear_format();
   what.clear_jpeg_quality();
+  return std::string(kind) + "\n" + version + "\n" + Sha256Hex(what.SerializeAsString()) + "\n" + Sha256Hex(video.SerializeAsString()) +
+         "\n" + file.content().sha256() + "\n";
+}
+
+std::string SegmentKeyPrefix(const v1::SourceFile& file, const v1::RestoreOptions& options, const std::string& version) {
   v1::VideoInfo video = file.video();
   video.clear_index();
   video.clear_range();
   video.mutable_encode()->clear_container();
-  return "segment\n" + version + "\n" + Sha256Hex(what.SerializeAsString()) + "\n" + Sha256Hex(video.SerializeAsString()) + "\n" +
-         file.content().sha256() + "\n";
+  return FramesKeyPrefix("segment", file, video, options, version);
+}
+
+// Chunks are lossless: only the size and format of their frames matter.
+std::string ChunkKeyPrefix(const v1::SourceFile& file, const v1::RestoreOptions& options, const std::string& version) {
+  v1::VideoInfo video = file.video();
+  video.clear_index();
+  video.clear_range();
+  v1::EncodePlan frames;
+  frames.set_pixel_format(video.encode().pixel_format());
+  frames.set_width(video.encode().width());
+  frames.set_height(video.encode().height());
+  *video.mutable_encode() = frames;
+  return FramesKeyPrefix("chunk", file, video, options, version);
 }
 
 std::string SegmentKey(const std::string& prefix, const v1::Segment& segment) {
@@ -75,27 +93,103 @@ void SplitPicture(const v1::SourceFile& file, int i, const std::string& whole_pr
   }
 }
 
-// Adds the tasks of file `i`, a video.
-void SplitVideo(const v1::SourceFile& file, int i, const VideoIndex& index, const std::string& prefix, std::vector<PlannedTask>* tasks) {
-  const v1::VideoInfo& video = file.video();
-  std::vector<int> key_frames;
-  key_frames.reserve(index.key_frames.size());
-  for (const VideoIndex::KeyFrame& key : index.key_frames) key_frames.push_back(key.frame);
-  const double seconds_per_tick = static_cast<double>(video.time_base().num()) / static_cast<double>(video.time_base().den());
-  const FrameSpan range{video.range().first(), video.range().count()};
+// The largest of 1, 2, 3, 4, 6, 8, 12, 16, ... frames that `megapixels_per_second` does in the time of a task; at least 1.
+int FramesPerTask(int64_t pixels_per_frame, double megapixels_per_second) {
+  const double most = kMostTaskSeconds * megapixels_per_second * 1e6 / static_cast<double>(pixels_per_frame);
+  int frames = 1;
+  for (int power = 2; power <= kMaxSegmentFrames; power *= 2) {
+    for (const int next : {power, power + power / 2}) {
+      if (next <= most && next <= kMaxSegmentFrames) frames = next;
+    }
+  }
+  return frames;
+}
+
+// Seconds that segments may last, so that usual ones have at most `frames_per_task`.
+SegmentTargets TargetsFor(const VideoIndex& index, FrameSpan range, double seconds_per_tick, int frames_per_task) {
+  SegmentTargets targets;
   static_assert(SegmentTargets{}.most_frames <= kMaxSegmentFrames, "or workers would refuse them");
-  for (const FrameSpan frames : PlanSegments(index.pts, seconds_per_tick, key_frames, range, SegmentTargets{})) {
+  if (range.count == 1) return targets;
+  const int64_t ticks = index.pts[static_cast<size_t>(range.end() - 1)] - index.pts[static_cast<size_t>(range.first)];
+  const double seconds_per_frame = static_cast<double>(ticks) * seconds_per_tick / (range.count - 1);
+  // None below twice the least, or the last two would not fit. Few steps: see SplitJob.
+  for (const double seconds : {targets.most_seconds, 6.0, 2 * targets.least_seconds}) {
+    targets.most_seconds = seconds;
+    if (seconds <= frames_per_task * seconds_per_frame) break;
+  }
+  return targets;
+}
+
+v1::SegmentStep StepMessage(TaskStep step) {
+  switch (step) {
+    case TaskStep::kWhole: return v1::SEGMENT_STEP_WHOLE;
+    case TaskStep::kChunk: return v1::SEGMENT_STEP_RESTORE;
+    case TaskStep::kEncode: return v1::SEGMENT_STEP_ENCODE;
+  }
+  return v1::SEGMENT_STEP_WHOLE;
+}
+
+// Plans the tasks of one video.
+class VideoSplitter {
+ public:
+  VideoSplitter(const v1::SourceFile& file, int file_index, const VideoIndex& index, const v1::RestoreOptions& options,
+                const std::string& version, std::vector<PlannedTask>* tasks)
+      : video_(file.video()),
+        file_index_(file_index),
+        index_(index),
+        key_prefix_(SegmentKeyPrefix(file, options, version)),
+        chunk_key_prefix_(ChunkKeyPrefix(file, options, version)),
+        threshold_(options.static_threshold()),
+        tasks_(tasks) {}
+
+  void Split(double megapixels_per_second) {
+    std::vector<int> key_frames;
+    key_frames.reserve(index_.key_frames.size());
+    for (const VideoIndex::KeyFrame& key : index_.key_frames) key_frames.push_back(key.frame);
+    const double seconds_per_tick = static_cast<double>(video_.time_base().num()) / static_cast<double>(video_.time_base().den());
+    const FrameSpan range{video_.range().first(), video_.range().count()};
+    const int frames_per_task = FramesPerTask(PixelsPerFrame(), megapixels_per_second);
+    const SegmentTargets targets = TargetsFor(index_, range, seconds_per_tick, frames_per_task);
+    for (const FrameSpan frames : PlanSegments(index_.pts, seconds_per_tick, key_frames, range, targets)) {
+      const std::vector<FrameSpan> chunks = ShareFrames(frames, frames_per_task);
+      if (chunks.size() == 1) {
+        Add(frames, TaskStep::kWhole, key_prefix_);
+        continue;
+      }
+      for (const FrameSpan chunk : chunks) Add(chunk, TaskStep::kChunk, chunk_key_prefix_);
+      // The result is the same as without chunks, bit for bit, unless tiles that changed a little repeat the result before: then it matters
+      // where a worker began.
+      const std::string cut = threshold_ > 0 ? "chunks of " + std::to_string(frames_per_task) + "\n" : "";
+      Add(frames, TaskStep::kEncode, key_prefix_ + cut);
+    }
+  }
+
+ private:
+  int64_t PixelsPerFrame() const { return int64_t{video_.width()} * video_.height(); }
+
+  void Add(FrameSpan frames, TaskStep step, const std::string& key_prefix) {
     v1::Segment segment;
-    ToMessage(CutSegment(index, frames), &segment);
+    ToMessage(CutSegment(index_, frames), &segment);
+    segment.set_step(StepMessage(step));
     PlannedTask task;
-    task.file_index = i;
+    task.file_index = file_index_;
     task.frames = frames;
     task.segment = segment.SerializeAsString();
-    task.pixels = int64_t{frames.count} * video.width() * video.height();
-    task.result_key = SegmentKey(prefix, segment);
-    tasks->push_back(std::move(task));
+    task.step = step;
+    // An encode task has no work for a model: it counts as next to nothing beside its chunks.
+    task.pixels = step == TaskStep::kEncode ? 1 : frames.count * PixelsPerFrame();
+    task.result_key = SegmentKey(key_prefix, segment);
+    tasks_->push_back(std::move(task));
   }
-}
+
+  const v1::VideoInfo& video_;
+  const int file_index_;
+  const VideoIndex& index_;
+  const std::string key_prefix_;
+  const std::string chunk_key_prefix_;
+  const int threshold_;
+  std::vector<PlannedTask>* const tasks_;
+};
 
 }  // namespace
 
@@ -114,7 +208,7 @@ Segment CutSegment(const VideoIndex& index, FrameSpan frames) {
 }
 
 Result<std::vector<PlannedTask>> SplitJob(const v1::JobManifest& manifest, const v1::RestoreOptions& options, const TileSpec& tiling,
-                                          const std::string& version, const IndexOfFile& index_of) {
+                                          const std::string& version, double megapixels_per_second, const IndexOfFile& index_of) {
   const std::string whole_prefix = WholeKeyPrefix(options, version);
   const std::string tile_prefix = TileKeyPrefix(options, version);
   std::vector<PlannedTask> tasks;
@@ -133,7 +227,7 @@ Result<std::vector<PlannedTask>> SplitJob(const v1::JobManifest& manifest, const
         return InvalidArgumentError(NameOfFile(manifest, i) + "is to be restored up to frame " +
                                     std::to_string(range.first() + range.count()) + " but has " + std::to_string(index.pts.size()));
       }
-      SplitVideo(file, i, index, SegmentKeyPrefix(file, options, version), &tasks);
+      VideoSplitter(file, i, index, options, version, &tasks).Split(megapixels_per_second);
     } else {
       SplitPicture(file, i, whole_prefix, tile_prefix, options, tiling, &tasks);
     }

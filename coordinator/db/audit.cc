@@ -26,6 +26,11 @@ constexpr struct {
      "SELECT task_id FROM attempt WHERE state = 'succeeded' GROUP BY task_id HAVING count(*) > 1"},
     {"a successful attempt's task is done",
      "SELECT task.id FROM attempt JOIN task ON task.id = task_id WHERE attempt.state = 'succeeded' AND task.state <> 'done'"},
+    {"a task that needs others is open to workers if and only if these are done, and fails when one of them has",
+     "SELECT task.id FROM task JOIN (SELECT task_id, sum(state = 'done') = count(*) AS all_done, sum(state IN ('failed', 'cancelled')) AS "
+     "lost"
+     " FROM task_need JOIN task ON task.id = needs_id GROUP BY task_id) AS need ON need.task_id = task.id"
+     " WHERE (state IN ('queued', 'leased', 'done') AND NOT all_done) OR (state = 'waiting' AND (all_done OR lost > 0))"},
     {"foreign keys hold", "PRAGMA foreign_key_check"},
 };
 

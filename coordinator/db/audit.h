@@ -8,7 +8,7 @@
 namespace nsic {
 
 // INTERNAL names the first rows that break an invariant: leased if and only if one or two active attempts; a job's counts are those of its
-// tasks; what is done has its blob's row; an ended job has no task left; foreign keys hold.
+// tasks; what is done has its blob's row; an ended job has no task left; encode tasks wait for their chunks; foreign keys hold.
 Status Audit(Transaction& transaction);
 
 }  // namespace nsic

@@ -133,12 +133,12 @@ bool IsWantedSource(Transaction& transaction, const std::string& sha256) {
 }
 
 bool AnySourceStored(Transaction& transaction) {
-  // Queued and leased tasks have theirs.
+  // Queued and leased tasks have theirs, but for those that need none.
   return Query(transaction,
                "SELECT 1 FROM job JOIN task ON task.job_id = job.id AND task.state = 'queued'"
-               " WHERE job.state = 'running' AND job.n_queued > 0 AND root_id IS NULL"
+               " WHERE job.state = 'running' AND job.n_queued > 0 AND root_id IS NULL AND source_sha256 <> ''"
                " UNION ALL SELECT 1 FROM job JOIN task ON task.job_id = job.id AND task.state = 'leased'"
-               " WHERE job.state = 'running' AND job.n_leased > 0 AND root_id IS NULL LIMIT 1")
+               " WHERE job.state = 'running' AND job.n_leased > 0 AND root_id IS NULL AND source_sha256 <> '' LIMIT 1")
       .Step();
 }
 

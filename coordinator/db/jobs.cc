@@ -87,6 +87,14 @@ void EndJobIfDone(Transaction& transaction, const std::string& id, int64_t now_m
 }
 
 void CancelJobRow(Transaction& transaction, const std::string& id, int64_t now_ms) {
+  // Nobody will make segments of its chunks.
+  Query(transaction,
+        "UPDATE blob SET touched_ms = 0 WHERE stored = 1 AND sha256 IN ("
+        "SELECT output_sha256 FROM task WHERE job_id = ?1 AND step = 'chunk' AND fetched = 0)",
+        id)
+      .Run();
+  Query(transaction, "UPDATE task SET fetched = 1 WHERE job_id = ?1 AND step = 'chunk' AND state = 'done'", id).Run();
+  transaction.changes().garbage = true;
   Query(transaction, "UPDATE job SET state = 'cancelled', ended_ms = ?2 WHERE id = ?1", id, now_ms).Run();
   transaction.changes().jobs.insert(id);
 }

@@ -4,15 +4,18 @@
 #include "coordinator/db/connection.h"
 #include "coordinator/db/jobs.h"
 
-#define NSIC_SELECT_TASK                                                                                                               \
-  "SELECT task.id, job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, root_id, result_key,"                  \
-  " state, lease_no, record_from, failures, suspect, transients, error, worker, output_sha256, result, first_frame, frame_count FROM " \
-  "task "
+#define NSIC_SELECT_TASK                                                                                              \
+  "SELECT task.id, job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, root_id, result_key," \
+  " state, lease_no, record_from, failures, suspect, transients, error, worker, output_sha256, result,"               \
+  " first_frame, frame_count, step FROM task "
 
 namespace nsic {
 namespace {
 
 constexpr int kPage = 64;
+
+// In the database; of the whole it is NULL.
+std::string_view Name(TaskStep step) { return step == TaskStep::kEncode ? "encode" : "chunk"; }
 
 std::optional<Rect> ReadRegion(Query& query, int column) {
   if (query.IsNull(column)) return std::nullopt;
@@ -48,6 +51,7 @@ TaskRow ReadTaskRow(Query& query) {
   task.output_sha256 = query.Text(21);
   task.result = query.Text(22);
   task.frames = ReadFrames(query, 23);
+  if (!query.IsNull(25)) task.step = query.Text(25) == Name(TaskStep::kEncode) ? TaskStep::kEncode : TaskStep::kChunk;
   return task;
 }
 
@@ -77,10 +81,49 @@ Status Move(Transaction& transaction, TaskRow* task, TaskState to) {
   return OkStatus();
 }
 
-// After a task has ended: its source may go, its job may be over.
-void AfterEnd(Transaction& transaction, const TaskRow& task, int64_t now_ms) {
+bool NeedsAreDone(Transaction& transaction, int64_t task_id) {
+  return !Query(transaction, "SELECT 1 FROM task_need JOIN task ON task.id = needs_id WHERE task_id = ?1 AND state <> 'done'", task_id)
+              .Step();
+}
+
+// A chunk task has ended: tells the encode tasks that wait for it.
+Status TellThoseThatNeed(Transaction& transaction, const TaskRow& task, int64_t now_ms) {
+  std::vector<TaskRow> waiting;
+  {
+    Query query(transaction, NSIC_SELECT_TASK "JOIN task_need ON task_need.task_id = task.id WHERE needs_id = ?1 AND state = 'waiting'",
+                task.id);
+    waiting = ReadTaskRows(query);
+  }
+  for (TaskRow& encode : waiting) {
+    if (task.state == TaskState::kFailed) {
+      NSIC_RETURN_IF_ERROR(MarkFailed(transaction, &encode, task.error, task.worker, now_ms));
+    } else if (task.state == TaskState::kDone && NeedsAreDone(transaction, encode.id)) {
+      NSIC_RETURN_IF_ERROR(Move(transaction, &encode, TaskState::kQueued));
+      Query(transaction, "UPDATE task SET state = 'queued' WHERE id = ?1", encode.id).Run();
+      // Somebody may have done it meanwhile in one piece.
+      if (const std::optional<TaskRow> twin = FindDoneTwin(transaction, encode.result_key)) {
+        NSIC_RETURN_IF_ERROR(MarkDone(transaction, &encode, twin->output_sha256, twin->result, twin->worker, now_ms));
+      }
+    }
+  }
+  return OkStatus();
+}
+
+// Its chunks are not needed any more.
+void GiveUpNeeds(Transaction& transaction, int64_t task_id) {
+  for (const Need& need : ListNeeds(transaction, task_id)) GiveUpBlob(transaction, need.output_sha256);
+  Query(transaction, "UPDATE task SET fetched = 1 WHERE state = 'done' AND id IN (SELECT needs_id FROM task_need WHERE task_id = ?1)",
+        task_id)
+      .Run();
+}
+
+// After a task has ended: its source may go, others may have waited for it, its job may be over.
+Status AfterEnd(Transaction& transaction, const TaskRow& task, int64_t now_ms) {
   if (!task.root_id && task.state != TaskState::kFailed) GiveUpBlob(transaction, task.source_sha256);
+  if (task.step == TaskStep::kChunk) NSIC_RETURN_IF_ERROR(TellThoseThatNeed(transaction, task, now_ms));
+  if (task.step == TaskStep::kEncode && task.state == TaskState::kDone) GiveUpNeeds(transaction, task.id);
   EndJobIfDone(transaction, task.job_id, now_ms);
+  return OkStatus();
 }
 
 }  // namespace
@@ -106,7 +149,7 @@ std::vector<OutcomeRow> ListOutcomes(Transaction& transaction, const std::string
               "SELECT end_seq, task.id, file_idx, x, y, width, height, parts, state, result, error, worker, fetched, first_frame,"
               " frame_count FROM task"
               " JOIN job_file ON job_file.job_id = task.job_id AND job_file.idx = file_idx"
-              " WHERE task.job_id = ?1 AND end_seq > ?2 ORDER BY end_seq LIMIT ?3",
+              " WHERE task.job_id = ?1 AND end_seq > ?2 AND step IS NOT 'chunk' ORDER BY end_seq LIMIT ?3",
               job_id, after, limit);
   while (query.Step()) {
     OutcomeRow row;
@@ -129,6 +172,7 @@ std::vector<OutcomeRow> ListOutcomes(Transaction& transaction, const std::string
 void InsertTask(Transaction& transaction, TaskRow* task, std::string_view segment) {
   std::optional<int> x, y, width, height, first_frame, frame_count;
   std::optional<AsBlob> segment_bytes;
+  std::optional<std::string_view> step;
   if (task->region) {
     x = task->region->x;
     y = task->region->y;
@@ -140,12 +184,13 @@ void InsertTask(Transaction& transaction, TaskRow* task, std::string_view segmen
     frame_count = task->frames->count;
     segment_bytes = AsBlob{segment};
   }
+  if (task->step != TaskStep::kWhole) step = Name(task->step);
   Query(transaction,
         "INSERT INTO task(job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, root_id, result_key, state,"
-        " first_frame, frame_count, segment)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        " first_frame, frame_count, segment, step)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         task->job_id, task->index, task->file_index, x, y, width, height, task->pixels, task->model_id, task->source_sha256, task->root_id,
-        task->result_key, Name(task->state), first_frame, frame_count, segment_bytes)
+        task->result_key, Name(task->state), first_frame, frame_count, segment_bytes, step)
       .Run();
   task->id = transaction.connection().LastInsertId();
 }
@@ -155,13 +200,32 @@ std::string FindSegment(Transaction& transaction, int64_t task_id) {
   return query.Step() ? query.Text(0) : std::string();
 }
 
-std::vector<TaskRow> LeasablePage(Transaction& transaction, const std::string& job_id, int64_t worker_id, int64_t now_ms, bool suspect,
-                                  int index) {
+void InsertNeed(Transaction& transaction, int64_t task_id, int64_t needs_id) {
+  Query(transaction, "INSERT INTO task_need(task_id, needs_id) VALUES (?1, ?2)", task_id, needs_id).Run();
+}
+
+std::vector<Need> ListNeeds(Transaction& transaction, int64_t task_id) {
+  std::vector<Need> needs;
   Query query(transaction,
-              NSIC_SELECT_TASK
-              "WHERE job_id = ?1 AND state = 'queued' AND (suspect, idx) > (?4, ?5) AND not_before_ms <= ?3"
-              " AND (root_id IS NULL OR EXISTS(SELECT 1 FROM worker_root WHERE worker_id = ?2 AND worker_root.root_id = task.root_id))"
-              " ORDER BY suspect, idx LIMIT ?6",
+              "SELECT first_frame, frame_count, output_sha256, blob.size, result FROM task_need JOIN task ON task.id = needs_id"
+              " JOIN blob ON blob.sha256 = output_sha256 WHERE task_id = ?1 AND state = 'done' ORDER BY first_frame",
+              task_id);
+  while (query.Step()) {
+    needs.push_back({{static_cast<int>(query.Int(0)), static_cast<int>(query.Int(1))}, query.Text(2), query.Int(3), query.Text(4)});
+  }
+  return needs;
+}
+
+#define NSIC_LEASABLE                                                                                                       \
+  "AND (suspect, idx) > (?4, ?5) AND not_before_ms <= ?3"                                                                   \
+  " AND (root_id IS NULL OR EXISTS(SELECT 1 FROM worker_root WHERE worker_id = ?2 AND worker_root.root_id = task.root_id))" \
+  " ORDER BY suspect, idx LIMIT ?6"
+
+std::vector<TaskRow> LeasablePage(Transaction& transaction, const std::string& job_id, int64_t worker_id, int64_t now_ms, bool only_encodes,
+                                  bool suspect, int index) {
+  Query query(transaction,
+              only_encodes ? NSIC_SELECT_TASK "WHERE job_id = ?1 AND state = 'queued' AND step = 'encode' " NSIC_LEASABLE
+                           : NSIC_SELECT_TASK "WHERE job_id = ?1 AND state = 'queued' " NSIC_LEASABLE,
               job_id, worker_id, now_ms, suspect, index, kPage);
   return ReadTaskRows(query);
 }
@@ -171,7 +235,8 @@ bool HasLeasedTwin(Transaction& transaction, const std::string& result_key) {
 }
 
 std::vector<TaskRow> OpenTwins(Transaction& transaction, const std::string& result_key) {
-  Query query(transaction, NSIC_SELECT_TASK "WHERE result_key = ?1 AND state IN ('waiting', 'queued')", result_key);
+  Query query(transaction, NSIC_SELECT_TASK "WHERE result_key = ?1 AND (state = 'queued' OR (state = 'waiting' AND step IS NOT 'encode'))",
+              result_key);
   return ReadTaskRows(query);
 }
 
@@ -210,8 +275,7 @@ Status MarkDone(Transaction& transaction, TaskRow* task, const std::string& outp
       "UPDATE task SET state = 'done', output_sha256 = ?2, result = ?3, worker = ?4, error = '', end_seq = ?5, ended_ms = ?6 WHERE id = ?1",
       task->id, output_sha256, AsBlob{result}, worker, NextSequence(transaction), now_ms)
       .Run();
-  AfterEnd(transaction, *task, now_ms);
-  return OkStatus();
+  return AfterEnd(transaction, *task, now_ms);
 }
 
 Status MarkFailed(Transaction& transaction, TaskRow* task, const std::string& error, const std::string& worker, int64_t now_ms) {
@@ -222,8 +286,7 @@ Status MarkFailed(Transaction& transaction, TaskRow* task, const std::string& er
         now_ms)
       .Run();
   UpdateRecord(transaction, *task);
-  AfterEnd(transaction, *task, now_ms);
-  return OkStatus();
+  return AfterEnd(transaction, *task, now_ms);
 }
 
 Status MarkCancelled(Transaction& transaction, TaskRow* task, int64_t now_ms) {
@@ -236,7 +299,8 @@ Status MarkCancelled(Transaction& transaction, TaskRow* task, int64_t now_ms) {
 }
 
 Status MarkRetried(Transaction& transaction, TaskRow* task) {
-  const bool here = task->root_id.has_value() || IsStored(transaction, task->source_sha256);
+  const bool here = task->step == TaskStep::kEncode ? NeedsAreDone(transaction, task->id)
+                                                    : task->root_id.has_value() || IsStored(transaction, task->source_sha256);
   NSIC_RETURN_IF_ERROR(Move(transaction, task, here ? TaskState::kQueued : TaskState::kWaiting));
   Query(transaction,
         "UPDATE task SET state = ?2, record_from = lease_no, failures = 0, suspect = 0, transients = 0, not_before_ms = 0, end_seq = NULL,"
@@ -247,7 +311,9 @@ Status MarkRetried(Transaction& transaction, TaskRow* task) {
 }
 
 void MarkFetched(Transaction& transaction, const std::string& job_id, int64_t task_id) {
-  Query(transaction, "UPDATE task SET fetched = 1 WHERE id = ?1 AND job_id = ?2 AND state = 'done'", task_id, job_id).Run();
+  Query(transaction, "UPDATE task SET fetched = 1 WHERE id = ?1 AND job_id = ?2 AND state = 'done' AND step IS NOT 'chunk'", task_id,
+        job_id)
+      .Run();
   transaction.changes().garbage = true;  // the outputs may go when room is needed
 }
 

@@ -15,6 +15,9 @@
 
 namespace nsic {
 
+// What a task does to the frames of a segment, see nsic.v1.SegmentStep. Chunk tasks are not among the outcomes that clients are told of.
+enum class TaskStep { kWhole, kChunk, kEncode };
+
 struct TaskRow {
   int64_t id = 0;
   std::string job_id;
@@ -22,9 +25,10 @@ struct TaskRow {
   int file_index = 0;
   std::optional<Rect> region;       // of a tile task
   std::optional<FrameSpan> frames;  // of a segment
+  TaskStep step = TaskStep::kWhole;
   int64_t pixels = 0;
   std::string model_id;
-  std::string source_sha256;
+  std::string source_sha256;  // empty: it reads no source, an encode task
   std::optional<std::string> root_id;
   std::string result_key;
   TaskState state = TaskState::kWaiting;
@@ -64,18 +68,31 @@ std::vector<OutcomeRow> ListOutcomes(Transaction& transaction, const std::string
 void InsertTask(Transaction& transaction, TaskRow* task, std::string_view segment);
 std::string FindSegment(Transaction& transaction, int64_t task_id);
 
+// An encode task waits for chunk tasks, fails when one of them does, and is queued when all are done. What they returned is kept until it
+// is done, or its job is cancelled or deleted. Both must be there; the encode task must be waiting.
+void InsertNeed(Transaction& transaction, int64_t task_id, int64_t needs_id);
+struct Need {
+  FrameSpan frames;
+  std::string output_sha256;
+  int64_t output_size = 0;
+  std::string result;  // nsic.v1.TaskResult
+};
+std::vector<Need> ListNeeds(Transaction& transaction, int64_t task_id);  // those that are done, by their frames
+
 // Queued tasks of a job in the order of leasing: those that no worker fell silent over first, then by their place in the job; without
-// those that back off, and those in media roots that the worker cannot read. The next few after (suspect, index).
-std::vector<TaskRow> LeasablePage(Transaction& transaction, const std::string& job_id, int64_t worker_id, int64_t now_ms, bool suspect,
-                                  int index);
+// those that back off, and those in media roots that the worker cannot read. `only_encodes`: without those of other steps. The next few
+// after (suspect, index).
+std::vector<TaskRow> LeasablePage(Transaction& transaction, const std::string& job_id, int64_t worker_id, int64_t now_ms, bool only_encodes,
+                                  bool suspect, int index);
 
 // Goes over all of them until `take` returns false.
 template <typename Take>
-void ForEachLeasable(Transaction& transaction, const std::string& job_id, int64_t worker_id, int64_t now_ms, const Take& take) {
+void ForEachLeasable(Transaction& transaction, const std::string& job_id, int64_t worker_id, int64_t now_ms, bool only_encodes,
+                     const Take& take) {
   bool suspect = false;
   int index = -1;
   while (true) {
-    const std::vector<TaskRow> page = LeasablePage(transaction, job_id, worker_id, now_ms, suspect, index);
+    const std::vector<TaskRow> page = LeasablePage(transaction, job_id, worker_id, now_ms, only_encodes, suspect, index);
     if (page.empty()) return;
     for (const TaskRow& task : page) {
       if (!take(task)) return;
@@ -87,7 +104,7 @@ void ForEachLeasable(Transaction& transaction, const std::string& job_id, int64_
 
 // True if a task that asks for the same work is leased now.
 bool HasLeasedTwin(Transaction& transaction, const std::string& result_key);
-// Waiting and queued tasks that ask for this work.
+// Waiting and queued tasks that ask for this work, without those that wait for chunks: these are done when their chunks are.
 std::vector<TaskRow> OpenTwins(Transaction& transaction, const std::string& result_key);
 std::vector<TaskRow> TasksInState(Transaction& transaction, const std::string& job_id, TaskState state);
 
@@ -98,7 +115,7 @@ Status MarkDone(Transaction& transaction, TaskRow* task, const std::string& outp
                 const std::string& worker, int64_t now_ms);
 Status MarkFailed(Transaction& transaction, TaskRow* task, const std::string& error, const std::string& worker, int64_t now_ms);
 Status MarkCancelled(Transaction& transaction, TaskRow* task, int64_t now_ms);
-// Failed to queued, or to waiting if its source is not stored, with a clean record.
+// Failed to queued, or to waiting if its source is not stored or its needs are not done, with a clean record.
 Status MarkRetried(Transaction& transaction, TaskRow* task);
 // Writes failures, suspect, transients, error and worker of a task that stays leased by another attempt.
 void UpdateRecord(Transaction& transaction, const TaskRow& task);

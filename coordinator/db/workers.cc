@@ -125,6 +125,12 @@ void PutSpeed(Transaction& transaction, int64_t worker_id, const std::string& mo
       .Run();
 }
 
+double FastestSpeed(Transaction& transaction, const std::string& model_id) {
+  Query query(transaction, "SELECT coalesce(max(megapixels_per_s), 0) FROM worker_model WHERE model_id = ?1", model_id);
+  query.Step();
+  return query.Real(0);
+}
+
 void PutFailures(Transaction& transaction, int64_t worker_id, const WorkerModelRow& row) {
   Query(transaction,
         "INSERT INTO worker_model(worker_id, model_id, failures_in_row, blocked_until_ms, banned_until_ms) VALUES (?1, ?2, ?3, ?4, ?5)"

@@ -52,6 +52,8 @@ WorkerModelRow FindWorkerModel(Transaction& transaction, int64_t worker_id, cons
 std::vector<WorkerModelRow> ListWorkerModels(Transaction& transaction, int64_t worker_id);
 void PutSpeed(Transaction& transaction, int64_t worker_id, const std::string& model_id, double megapixels_per_s,
               const std::string& precision);
+// The fastest that any known worker has measured, connected or not; 0: none has.
+double FastestSpeed(Transaction& transaction, const std::string& model_id);
 void PutFailures(Transaction& transaction, int64_t worker_id, const WorkerModelRow& row);  // failures_in_row and both times
 
 // A worker that could do tasks of a model whose source is in `root_id` (none: uploaded): seen since `seen_since_ms`, not draining, not

@@ -12,7 +12,7 @@
 namespace nsic {
 
 enum class TaskState {
-  kWaiting,    // its source has not been uploaded
+  kWaiting,    // its source has not been uploaded, or tasks that it needs are not done
   kQueued,     // can be leased
   kLeased,     // one or two workers are at it
   kDone,       // has an output; never changes again
@@ -31,7 +31,8 @@ enum class AttemptState {
 
 // The only one that makes a transition.
 enum class Actor {
-  kSource,     // a source blob was stored
+  kSource,     // what it waits for is there: its source blob, or the results of all tasks that it needs
+  kNeed,       // a task that it needs has failed for good
   kScheduler,  // a lease was granted
   kResult,     // a result was committed: of this attempt, of a late one, or of another task that asks for the same work
   kLeaseEnd,   // an attempt ended without a result
@@ -54,13 +55,21 @@ struct AttemptTransition {
 };
 
 inline constexpr TaskTransition kTaskTransitions[] = {
-    {TaskState::kWaiting, TaskState::kQueued, Actor::kSource},  {TaskState::kWaiting, TaskState::kDone, Actor::kResult},
-    {TaskState::kWaiting, TaskState::kCancelled, Actor::kUser}, {TaskState::kQueued, TaskState::kLeased, Actor::kScheduler},
-    {TaskState::kQueued, TaskState::kDone, Actor::kResult},     {TaskState::kQueued, TaskState::kFailed, Actor::kLeaseEnd},
-    {TaskState::kQueued, TaskState::kCancelled, Actor::kUser},  {TaskState::kLeased, TaskState::kQueued, Actor::kLeaseEnd},
-    {TaskState::kLeased, TaskState::kDone, Actor::kResult},     {TaskState::kLeased, TaskState::kFailed, Actor::kLeaseEnd},
-    {TaskState::kLeased, TaskState::kCancelled, Actor::kUser},  {TaskState::kFailed, TaskState::kQueued, Actor::kUser},
-    {TaskState::kFailed, TaskState::kWaiting, Actor::kUser},  // retry of a task whose source has been dropped meanwhile
+    {TaskState::kWaiting, TaskState::kQueued, Actor::kSource},
+    {TaskState::kWaiting, TaskState::kDone, Actor::kResult},
+    {TaskState::kWaiting, TaskState::kCancelled, Actor::kUser},
+    {TaskState::kQueued, TaskState::kLeased, Actor::kScheduler},
+    {TaskState::kQueued, TaskState::kDone, Actor::kResult},
+    {TaskState::kQueued, TaskState::kFailed, Actor::kLeaseEnd},
+    {TaskState::kQueued, TaskState::kCancelled, Actor::kUser},
+    {TaskState::kLeased, TaskState::kQueued, Actor::kLeaseEnd},
+    {TaskState::kLeased, TaskState::kDone, Actor::kResult},
+    {TaskState::kLeased, TaskState::kFailed, Actor::kLeaseEnd},
+    {TaskState::kLeased, TaskState::kCancelled, Actor::kUser},
+    {TaskState::kFailed, TaskState::kQueued, Actor::kUser},
+    // Retry of a task whose source has been dropped meanwhile, or whose needs have failed.
+    {TaskState::kFailed, TaskState::kWaiting, Actor::kUser},
+    {TaskState::kWaiting, TaskState::kFailed, Actor::kNeed},
 };
 
 inline constexpr AttemptTransition kAttemptTransitions[] = {
@@ -124,6 +133,7 @@ constexpr std::string_view Name(AttemptState state) {
 constexpr std::string_view Name(Actor actor) {
   switch (actor) {
     case Actor::kSource: return "source";
+    case Actor::kNeed: return "need";
     case Actor::kScheduler: return "scheduler";
     case Actor::kResult: return "result";
     case Actor::kLeaseEnd: return "lease end";

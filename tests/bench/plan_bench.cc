@@ -51,7 +51,7 @@ int Run(int frames) {
 
   const double before = PeakMegabytes();
   const auto start = std::chrono::steady_clock::now();
-  const Result<std::vector<PlannedTask>> plan = SplitJob(manifest, options, TileSpec(), "1", [&](int) -> Result<VideoIndex> {
+  const Result<std::vector<PlannedTask>> plan = SplitJob(manifest, options, TileSpec(), "1", 30, [&](int) -> Result<VideoIndex> {
     v1::VideoIndex message;
     if (!message.ParseFromString(bytes)) return InternalError("cannot parse the index");
     return FromMessage(message);

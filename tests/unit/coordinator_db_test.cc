@@ -133,6 +133,15 @@ TEST_F(CoordinatorDbTest, ConstraintsHold) {
       {"a manifest is a blob", "UPDATE job SET manifest_sha256 = 'x'"},
       {"a blob is named by a hash", "INSERT INTO blob VALUES ('../../etc/passwd', 1, x'', 1, 0)"},
       {"a region is whole", "UPDATE task SET x = 1"},
+      {"frames are first and count", "UPDATE task SET first_frame = 1"},
+      {"frames have a segment", "UPDATE task SET first_frame = 1, frame_count = 1"},
+      {"a segment has frames", "UPDATE task SET segment = x'00'"},
+      {"some frames", "UPDATE task SET first_frame = 1, frame_count = 0, segment = x'00'"},
+      {"a segment is no region", "UPDATE task SET first_frame = 1, frame_count = 1, segment = x'00', x = 1, y = 1, width = 1, height = 1"},
+      {"a chunk is of a segment", "UPDATE task SET step = 'chunk'"},
+      {"unknown steps", "UPDATE task SET first_frame = 1, frame_count = 1, segment = x'00', step = 'join'"},
+      {"no circles of needs", "INSERT INTO task_need SELECT id, id FROM task"},
+      {"an index is a blob", "UPDATE job_file SET index_sha256 = 'x'"},
       {"unknown states", "UPDATE task SET state = 'sleeping'"},
   };
   for (const auto& row : rows) {
@@ -250,6 +259,39 @@ TEST_F(CoordinatorDbTest, AFileThatIsNoDatabaseIsNamed) {
   const Status status = Database::Open(path).status();
   EXPECT_EQ(status.code(), StatusCode::kDataLoss) << status;
   EXPECT_NE(status.message().find(path), std::string::npos) << status;
+}
+
+// The last migrations change tables that hold jobs already.
+TEST_F(CoordinatorDbTest, AnOlderDatabaseIsBroughtUpToDateWithItsJobs) {
+  const std::string path = folder_ + "/older.db";
+  constexpr int kOlder = 4;  // before videos
+  {
+    Connection connection(path, Connection::Mode::kReadWrite);
+    for (int i = 0; i < kOlder; ++i) connection.Execute(kMigrations[i].sql);
+    connection.Execute("PRAGMA user_version = 4");
+    connection.Execute(
+        "INSERT INTO blob VALUES (printf('%064d', 1), 5, x'', 1, 0);"
+        "INSERT INTO job(id, spec_hash, spec, model_id, manifest_sha256, priority, state, created_ms)"
+        " VALUES (printf('%032d', 1), 'h', x'', 'm', printf('%064d', 1), 0, 'running', 1);"
+        "INSERT INTO job_file VALUES (printf('%032d', 1), 0, x'', 2);"
+        "INSERT INTO task(job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, result_key, state)"
+        " VALUES (printf('%032d', 1), 0, 0, 0, 0, 5, 5, 25, 'm', 's', 'k0', 'queued'),"
+        " (printf('%032d', 1), 1, 0, 5, 0, 5, 5, 25, 'm', 's', 'k1', 'queued');"
+        "UPDATE task SET state = 'done', output_sha256 = printf('%064d', 1), result = x'', end_seq = 1, ended_ms = 1 WHERE idx = 1");
+  }
+  const Result<std::unique_ptr<Database>> opened = Database::Open(path);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  ASSERT_TRUE((*opened)
+                  ->Read([](Transaction& t) -> Status {
+                    NSIC_RETURN_IF_ERROR(Audit(t));
+                    const std::vector<OutcomeRow> outcomes = ListOutcomes(t, Id(1), 0, 10);
+                    EXPECT_EQ(outcomes.size(), 1u);
+                    EXPECT_EQ(outcomes.at(0).region, (Rect{5, 0, 5, 5}));
+                    EXPECT_EQ(outcomes.at(0).frames, std::nullopt);
+                    EXPECT_EQ(TasksInState(t, Id(1), TaskState::kQueued).size(), 1u);
+                    return OkStatus();
+                  })
+                  .ok());
 }
 
 TEST_F(CoordinatorDbTest, StateSurvivesReopening) {

@@ -240,7 +240,7 @@ TEST(SplitJob, OnlyWhatMattersIsInTheKey) {
   base.set_split_pixels(24'000'000);
   TileSpec tiling;
   const auto key = [&](const v1::RestoreOptions& options, const std::string& version = "1") {
-    return SplitJob(manifest, options, tiling, version, NoVideos)->front().result_key;
+    return SplitJob(manifest, options, tiling, version, 1, NoVideos)->front().result_key;
   };
   const struct {
     const char* what;

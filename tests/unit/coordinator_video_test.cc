@@ -44,7 +44,10 @@ TEST_F(VideoTest, BadVideosAreRefused) {
       {"but has 1000", [](auto* f) { f->mutable_video()->mutable_range()->set_count(1001); }},
       {"but has 1000", [](auto* f) { f->mutable_video()->mutable_range()->set_first(1); }},
       {"which is none", [this](auto* f) { f->mutable_video()->mutable_index()->set_sha256(*blobs_->Put("\xff\xff\xff\xff junk")); }},
-      {"no frames", [this](auto* f) { *f->mutable_video()->mutable_index() = StoreIndex({{}, {{0, 0}}}); }},
+      {"no frames",
+       [this](auto* f) {
+         *f->mutable_video()->mutable_index() = StoreIndex({{}, {{0, 0}}});
+       }},
       {"neither", [](auto* f) { f->clear_video(); }},
   };
   int job = 0;
@@ -311,7 +314,7 @@ TEST_F(SegmentKeyTest, OnlyWhatMattersIsInIt) {
   const auto keys = [&](const v1::JobManifest& manifest, const v1::RestoreOptions& options, const VideoIndex& of,
                         const std::string& version = "1") {
     std::vector<std::string> result;
-    const auto plan = SplitJob(manifest, options, TileSpec(), version, [&](int) { return of; });
+    const auto plan = SplitJob(manifest, options, TileSpec(), version, 30, [&](int) { return of; });
     EXPECT_TRUE(plan.ok()) << plan.status();
     for (const PlannedTask& task : *plan) result.push_back(task.result_key);
     return result;

@@ -13,9 +13,9 @@ namespace {
 using Pair = std::pair<std::string, std::string>;
 
 const std::set<Pair> kTaskPairs = {
-    {"waiting", "queued"},   {"waiting", "done"},     {"waiting", "cancelled"}, {"queued", "leased"}, {"queued", "done"},
-    {"queued", "failed"},    {"queued", "cancelled"}, {"leased", "queued"},     {"leased", "done"},   {"leased", "failed"},
-    {"leased", "cancelled"}, {"failed", "queued"},    {"failed", "waiting"},
+    {"waiting", "queued"},   {"waiting", "done"},     {"waiting", "cancelled"}, {"queued", "leased"},  {"queued", "done"},
+    {"queued", "failed"},    {"queued", "cancelled"}, {"leased", "queued"},     {"leased", "done"},    {"leased", "failed"},
+    {"leased", "cancelled"}, {"failed", "queued"},    {"failed", "waiting"},    {"waiting", "failed"},
 };
 const std::set<Pair> kAttemptPairs = {
     {"active", "succeeded"}, {"active", "failed"},     {"active", "expired"},
