@@ -100,6 +100,8 @@ Status FramePipeline::DecodeAll() {
       ++stats_.frames_repeated;
     } else {
       item.source = last;
+    }
+    if (!repeated && stages_.to_rgb != nullptr) {
       item.before = before_.Take();
       if (item.before == nullptr) break;
       watch = Stopwatch(clock_);
@@ -117,7 +119,7 @@ Status FramePipeline::EnhanceAll() {
   Item previous;  // what the enhancer compares the next frame with, and repeats from
   while (std::optional<Item> item = decoded_.Pop()) {
     if (stop_.cancelled()) break;
-    if (!item->source.empty()) {
+    if (item->before != nullptr) {
       item->after = after_.Take();
       if (item->after == nullptr) break;
       const Stopwatch watch(clock_);
@@ -141,7 +143,9 @@ Status FramePipeline::EncodeAll() {
   while (std::optional<Item> item = enhanced_.Pop()) {
     if (stop_.cancelled()) return OkStatus();
     const Stopwatch watch(clock_);
-    if (!item->source.empty()) {
+    if (item->before == nullptr) {
+      if (!item->source.empty()) finished = std::move(item->source);
+    } else {
       NSIC_ASSIGN_OR_RETURN(finished, stages_.finisher->Finish(item->source, item->before.get(), item->after.get()));
       item.reset();  // its buffers go back before the encoder takes its time
     }

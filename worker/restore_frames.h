@@ -32,7 +32,7 @@ struct FrameStages {
   std::unique_ptr<VideoReader> reader;     // after Seek
   std::unique_ptr<FrameConverter> to_rgb;  // alike, but two
   std::unique_ptr<FrameConverter> finisher;
-  std::unique_ptr<FrameEnhancer> enhancer;
+  std::unique_ptr<FrameEnhancer> enhancer;  // null, as are the converters: frames are encoded as they are
   std::unique_ptr<SegmentWriter> writer;
 };
 

@@ -5,8 +5,10 @@
 #include <mutex>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "core/media/convert_frame.h"
+#include "core/media/read_chunks.h"
 #include "core/media/read_video.h"
 #include "core/media/video_memory.h"
 #include "core/media/write_segment.h"
@@ -99,21 +101,20 @@ void SegmentTask::Drop() {
 MaybeFailure SegmentTask::DoPrepare() {
   const Stopwatch watch(tools_->clock);
   if (MaybeFailure failure = ReadLease()) return failure;
+  if (encodes_only()) return OpenChunks();
   Result<std::unique_ptr<ByteSource>> source = OpenSource();
   if (!source.ok()) {
     const bool in_place = lease_.source().has_in_place();
     return TaskFailure{in_place ? ClassOfInPlaceError(source.status()) : ClassOfDownloadError(source.status()), source.status().message()};
   }
-  double waited = 0;
   tools_->metrics->AddStageSeconds("fetch", watch.seconds());
+  prepare_seconds_ = watch.seconds();
   if (MaybeFailure failure = LoadModel()) return failure;
-  const Stopwatch waiting(tools_->clock);
   if (MaybeFailure failure = ReserveMemory()) return failure;
-  waited = waiting.seconds();
   const Stopwatch opening(tools_->clock);
   if (MaybeFailure failure = OpenVideo(*std::move(source))) return failure;
   tools_->metrics->AddStageSeconds("decode", opening.seconds());
-  prepare_seconds_ = watch.seconds() - waited;
+  prepare_seconds_ += opening.seconds();
   return std::nullopt;
 }
 
@@ -128,6 +129,20 @@ MaybeFailure SegmentTask::ReadLease() {
   info_ = std::move(video->info);
   plan_ = std::move(video->plan);
   segment_ = *std::move(segment);
+  if (lease_.segment().step() == v1::SEGMENT_STEP_RESTORE) {
+    plan_.encoder = "ffv1";
+    plan_.crf = 0;
+    plan_.preset.clear();
+  }
+  int64_t in_chunks = 0;
+  for (const v1::Chunk& chunk : lease_.segment().chunks()) {
+    if (chunk.frames().count() < 1) return bad(InvalidArgumentError("has a chunk without frames"));
+    in_chunks += chunk.frames().count();
+  }
+  if (encodes_only() && in_chunks != static_cast<int64_t>(segment_.pts.size())) {
+    return bad(InvalidArgumentError("has chunks of " + std::to_string(in_chunks) + " frames for a segment of " +
+                                    std::to_string(segment_.pts.size())));
+  }
   return std::nullopt;
 }
 
@@ -171,6 +186,25 @@ MaybeFailure SegmentTask::OpenVideo(std::unique_ptr<ByteSource> source) {
   return std::nullopt;
 }
 
+MaybeFailure SegmentTask::OpenChunks() {
+  VideoInfo chunk = info_;
+  chunk.size = plan_.size;
+  chunk.pixel_format = plan_.pixel_format;
+  if (MaybeFailure failure = Reserve(DecoderBytes(chunk, kDecoderThreads) + EncoderBytes(plan_))) return failure;
+  std::vector<ChunkFile> files;
+  for (const v1::Chunk& chunk : lease_.segment().chunks()) {
+    const auto open = [this, blob = chunk.output()]() -> Result<std::unique_ptr<ByteSource>> {
+      Result<std::unique_ptr<ByteSource>> source = tools_->ranges->Open(blob.sha256(), blob.size(), what(), *cancel_);
+      if (!source.ok()) source_error_->Note(source.status());
+      NSIC_RETURN_IF_ERROR(source.status());
+      return std::unique_ptr<ByteSource>(std::make_unique<WatchedSource>(*std::move(source), source_error_));
+    };
+    files.push_back({open, chunk.frames().count()});
+  }
+  stages_.reader = ReadChunks(std::move(files), plan_, kDecoderThreads);
+  return std::nullopt;
+}
+
 // A file that changes under our hands, or cannot be read, must not give a result, and explains many an error.
 MaybeFailure SegmentTask::SourceFailure() const {
   const Status error = source_error_->status();
@@ -185,6 +219,8 @@ MaybeFailure SegmentTask::SourceFailure() const {
 
 TaskFailure SegmentTask::DecodeFailure(const Status& status) const {
   if (MaybeFailure failure = SourceFailure()) return *failure;
+  // Chunks are what workers have made: the file of the user is not to blame.
+  if (encodes_only()) return {v1::FAILURE_CLASS_WORKER_FAULT, status.WithContext(what()).message()};
   return {ClassOfVideoError(status), status.message()};
 }
 
@@ -197,15 +233,22 @@ TaskFailure SegmentTask::PipelineFailure(const FramePipeline::Failure& failure) 
   return {ClassOfOutputError(failure.status), failure.status.WithContext(what()).message()};
 }
 
-MaybeFailure SegmentTask::DoCompute() {
-  if (MaybeFailure failure = MeasureSpeed()) return failure;
-  const Stopwatch watch(tools_->clock);
+MaybeFailure SegmentTask::RunPipeline() {
   NameOutput();
   Result<std::unique_ptr<SegmentWriter>> writer = SegmentWriter::Open(output_path_, info_, plan_);
   if (!writer.ok()) return TaskFailure{ClassOfOutputError(writer.status()), writer.status().WithContext(what()).message()};
   stages_.writer = *std::move(writer);
-  pipeline_ = std::make_unique<FramePipeline>(std::move(stages_), info_.size, enhancer_->card().scale, buffers_, tools_->clock, *cancel_);
+  const int scale = enhancer_ == nullptr ? 1 : enhancer_->card().scale;
+  pipeline_ = std::make_unique<FramePipeline>(std::move(stages_), info_.size, scale, buffers_, tools_->clock, *cancel_);
   if (const std::optional<FramePipeline::Failure> failure = pipeline_->Compute()) return PipelineFailure(*failure);
+  return std::nullopt;
+}
+
+MaybeFailure SegmentTask::DoCompute() {
+  if (encodes_only()) return std::nullopt;  // nothing for the compute device, which goes on to the next task
+  if (MaybeFailure failure = MeasureSpeed()) return failure;
+  const Stopwatch watch(tools_->clock);
+  if (MaybeFailure failure = RunPipeline()) return failure;
   DescribeResult();
   compute_seconds_ = watch.seconds();
   return std::nullopt;
@@ -213,6 +256,9 @@ MaybeFailure SegmentTask::DoCompute() {
 
 MaybeFailure SegmentTask::DoFinish() {
   const Stopwatch watch(tools_->clock);
+  if (encodes_only()) {
+    if (MaybeFailure failure = RunPipeline()) return failure;
+  }
   if (const std::optional<FramePipeline::Failure> failure = pipeline_->Finish()) return PipelineFailure(*failure);
   if (MaybeFailure failure = SourceFailure()) return failure;
   const RestoreStats& stats = pipeline_->stats();
@@ -225,16 +271,21 @@ MaybeFailure SegmentTask::DoFinish() {
   }
   result_.set_width(plan_.size.width);
   result_.set_height(plan_.size.height);
+  result_.set_frames(stats.frames);
+  tools_->metrics->AddStageSeconds("decode", stats.decode_seconds);
+  tools_->metrics->AddStageSeconds("finish", stats.encode_seconds);
+  if (encodes_only()) {
+    result_.set_model_id(lease_.options().model_id());
+    result_.set_device(tools_->device);
+    result_.set_seconds(watch.seconds());
+    return std::nullopt;
+  }
   result_.set_compute_seconds(stats.compute_seconds);
   result_.set_tiles_redone(stats.tiles.tiles_redone);
-  result_.set_frames(stats.frames);
   result_.set_frames_repeated(stats.frames_repeated);
   result_.set_tiles_repeated(stats.tiles.tiles_repeated);
   for (const int frame : pipeline_->concealed()) result_.add_frames_concealed(frame);
-
-  tools_->metrics->AddStageSeconds("decode", stats.decode_seconds);
   tools_->metrics->AddStageSeconds("compute", stats.compute_seconds);
-  tools_->metrics->AddStageSeconds("finish", stats.encode_seconds);
   tools_->metrics->AddFrames(model_name(), stats.frames, stats.frames_repeated, stats.tiles.tiles_repeated);
   const double megapixels = static_cast<double>(info_.size.area()) * stats.frames * 1e-6;
   RecordDone(megapixels, prepare_seconds_, compute_seconds_, watch.seconds());

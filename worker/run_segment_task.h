@@ -1,4 +1,5 @@
-// A part of a video: open, seek | decode, enhance and encode at once | close the file.
+// A part of a video: open, seek | decode, enhance and encode at once | close the file. Or, where several workers have restored it in
+// chunks: open | | decode the chunks and encode them as one.
 #ifndef NSIC_WORKER_RUN_SEGMENT_TASK_H_
 #define NSIC_WORKER_RUN_SEGMENT_TASK_H_
 
@@ -34,7 +35,11 @@ class SegmentTask : public Task {
   MaybeFailure ReadLease();
   Result<std::unique_ptr<ByteSource>> OpenSource();
   MaybeFailure ReserveMemory();
+  bool encodes_only() const { return lease_.segment().step() == v1::SEGMENT_STEP_ENCODE; }
   MaybeFailure OpenVideo(std::unique_ptr<ByteSource> source);
+  MaybeFailure OpenChunks();
+  MaybeFailure OpenWriter();
+  MaybeFailure RunPipeline();
   MaybeFailure SourceFailure() const;
   TaskFailure DecodeFailure(const Status& status) const;
   TaskFailure PipelineFailure(const FramePipeline::Failure& failure) const;
