@@ -69,15 +69,22 @@ class VideoPackets {
  public:
   explicit VideoPackets(const JoinPlan& plan) : plan_(plan), tick_(SegmentTick(plan.info)), time_base_(ToAv(plan.info.time_base)) {}
 
-  // Opens the first segment, whose parameters hold for all.
+  // Looks into all segments, and stands before the first packet of the first.
   Status Open() {
     NSIC_ASSIGN_OR_RETURN(packet_, NewPacket());
-    NSIC_RETURN_IF_ERROR(OpenSegment(0));
     parameters_.reset(avcodec_parameters_alloc());
-    if (parameters_ == nullptr || avcodec_parameters_copy(parameters_.get(), &file_->parameters()) < 0) {
-      return ResourceExhaustedError("no memory for the joined video");
+    for (size_t i = plan_.segments.size(); i-- > 0;) {
+      NSIC_RETURN_IF_ERROR(OpenSegment(i));
+      if (i + 1 == plan_.segments.size()) {
+        if (parameters_ == nullptr || avcodec_parameters_copy(parameters_.get(), &file_->parameters()) < 0) {
+          return ResourceExhaustedError("no memory for the joined video");
+        }
+      }
+      NSIC_RETURN_IF_ERROR(CompareWithLast());
+      NSIC_RETURN_IF_ERROR(file_->Next(packet_.get()).status());
+      delay_ = std::max<int64_t>(delay_, file_->delay());
     }
-    return Advance();
+    return Stamp();
   }
 
   const AVCodecParameters& parameters() const { return *parameters_; }
@@ -94,7 +101,6 @@ class VideoPackets {
         return OkStatus();
       }
       NSIC_RETURN_IF_ERROR(OpenSegment(segment_ + 1));
-      NSIC_RETURN_IF_ERROR(CompareWithFirst());
     }
   }
 
@@ -109,21 +115,20 @@ class VideoPackets {
     return OkStatus();
   }
 
-  Status CompareWithFirst() const {
+  Status CompareWithLast() const {
     const AVCodecParameters& now = file_->parameters();
     const bool same =
         now.codec_id == parameters_->codec_id && now.width == parameters_->width && now.height == parameters_->height &&
         now.extradata_size == parameters_->extradata_size &&
         (now.extradata_size == 0 || std::memcmp(now.extradata, parameters_->extradata, static_cast<size_t>(now.extradata_size)) == 0);
     if (same) return OkStatus();
-    return DataLossError("the segments " + plan_.segments[0] + " and " + plan_.segments[segment_] +
+    return DataLossError("the segments " + plan_.segments[segment_] + " and " + plan_.segments.back() +
                          " were made by different encoders and cannot be joined; let workers of one version restore the video again");
   }
 
   // A packet is decoded when a frame is shown that lies as many frames back as the encoder reorders: over the whole video, so that
   // these times rise from one segment to the next however uneven frames are.
   Status Stamp() {
-    delay_ = decoded_ == 0 ? file_->delay() : delay_;
     const size_t frame = static_cast<size_t>(first_ + packet_->pts);
     packet_->pts = plan_.pts[frame];
     packet_->duration = DurationOf(frame);
@@ -149,7 +154,7 @@ class VideoPackets {
   size_t segment_ = 0;
   int64_t first_ = 0;    // frame of the segment
   int64_t decoded_ = 0;  // packets so far
-  int64_t delay_ = 0;
+  int64_t delay_ = 0;    // frames by which the encoder reorders
   bool done_ = false;
 };
 
@@ -223,6 +228,7 @@ struct Track {
   bool restored = false;
   bool picture = false;  // stands whole in the header
   std::unique_ptr<SubtitleConverter> converter;
+  int64_t priming = 0;                // added to the times that are written, in the source's time base
   int64_t next_dts = AV_NOPTS_VALUE;  // in the source's time base: where a packet without a time belongs
   int64_t last_dts = AV_NOPTS_VALUE;  // written, in the output's
   bool mended = false;
@@ -512,17 +518,22 @@ class Joiner {
     out->r_frame_rate = in.r_frame_rate;
     out->sample_aspect_ratio = in.sample_aspect_ratio;
     for (int i = 0; i < in.nb_side_data; ++i) NSIC_RETURN_IF_ERROR(CopySideData(in, in.side_data[i].type, out));
-    if (parameters.codec_type == AVMEDIA_TYPE_AUDIO && plan_.encode.container != "mp4") {
-      // Matroska has no time before 0: samples that only prime the decoder are its "codec delay", and told apart from where they begin.
-      const int64_t start = audio_starts_[static_cast<size_t>(in.index)];
-      const int64_t first = start == AV_NOPTS_VALUE ? 0 : start + Shift(in.time_base);
-      if (first < 0) {
-        parameters.initial_padding = static_cast<int>(av_rescale_q(-first, in.time_base, {1, parameters.sample_rate}));
-      } else if (parameters.codec_id != AV_CODEC_ID_OPUS) {
-        parameters.initial_padding = 0;
-      }
-    }
+    if (parameters.codec_type == AVMEDIA_TYPE_AUDIO && plan_.encode.container != "mp4") DescribePriming(in, &parameters, track);
     return OkStatus();
+  }
+
+  // Matroska has no time before 0. Samples that only prime the decoder are its "codec delay": players take it from the times of the
+  // packets, to which FFmpeg 5.1 leaves it to us to add it.
+  void DescribePriming(const AVStream& in, AVCodecParameters* parameters, Track* track) {
+    const AVRational sample = {1, parameters->sample_rate};
+    if (plan_.excerpt && parameters->codec_id != AV_CODEC_ID_OPUS) parameters->initial_padding = 0;  // it begins in the middle
+    const int64_t start = audio_starts_[static_cast<size_t>(in.index)];
+    if (start != AV_NOPTS_VALUE) {
+      const int64_t before = av_rescale_q(-(start + Shift(in.time_base)), in.time_base, sample);
+      const int64_t rounding = parameters->sample_rate * 3 / 2000;  // 1.5 ms
+      if (before > parameters->initial_padding + rounding) parameters->initial_padding = static_cast<int>(before);
+    }
+    track->priming = av_rescale_q(parameters->initial_padding, sample, in.time_base);
   }
 
   Status AddChapters() {
@@ -723,8 +734,9 @@ class Joiner {
     AVStream* const out = muxer_->streams[track.out];
     packet->stream_index = track.out;
     packet->pos = -1;
-    packet->pts += Shift(time_base);
-    packet->dts += Shift(time_base);
+    packet->pts += Shift(time_base) + track.priming;
+    packet->dts += Shift(time_base) + track.priming;
+    const int64_t priming = av_rescale_q(track.priming, time_base, out->time_base);
     av_packet_rescale_ts(packet, time_base, out->time_base);
     if (!track.restored) MendTimes(stream, out->time_base, &track, packet);
     track.last_dts = packet->dts;
@@ -732,7 +744,7 @@ class Joiner {
     ExpectedStream& expected = expected_.streams[static_cast<size_t>(track.out)];
     const bool empty = packet->size == 0 || (out->codecpar->codec_id == AV_CODEC_ID_MOV_TEXT && packet->size <= 2);
     if (!empty) {
-      const double time = static_cast<double>(packet->pts) * av_q2d(out->time_base);
+      const double time = static_cast<double>(packet->pts - priming) * av_q2d(out->time_base);
       if (expected.packets++ == 0) expected.first = expected.last = time;
       expected.first = std::min(expected.first, time);
       expected.last = std::max(expected.last, time);
