@@ -10,8 +10,8 @@ namespace nsic {
 namespace {
 
 constexpr int64_t kMaxTerm = std::numeric_limits<int32_t>::max();  // of a fraction: FFmpeg's are ints
-constexpr double kMinFrameRate = 1e-3;
-constexpr double kMaxFrameRate = 1e5;
+constexpr double kMinFrameRate = 1e-6;
+constexpr double kMaxFrameRate = 1e6;
 constexpr int kMaxStream = 9999;
 constexpr int kMaxCodePoint = 255;     // H.273's tables have 8 bits
 constexpr int kMaxChromaLocation = 6;  // bottom

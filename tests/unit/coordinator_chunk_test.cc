@@ -4,12 +4,13 @@
 
 #include <functional>
 #include <map>
+#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "coordinator/db/connection.h"
 #include "coordinator/estimate_speed.h"
-#include "coordinator/receive_blob.h"
 #include "coordinator/split_job.h"
 #include "tests/unit/coordinator_fixture.h"
 
@@ -415,6 +416,65 @@ TEST_F(ChunkTest, TheAuditFindsBrokenNeeds) {
                      return OkStatus();
                    })
                    .ok());
+}
+
+// Whatever workers and the user do, in any order: the audit finds nothing, and a job that is not cancelled can be brought to its end.
+TEST_F(ChunkTest, AnyOrderOfEventsKeepsTheInvariants) {
+  for (const uint32_t seed : {1u, 2u, 3u}) {
+    std::mt19937 random(seed);
+    const auto pick = [&](int most) { return std::uniform_int_distribution<int>(0, most)(random); };
+    const int job = static_cast<int>(10 * seed);
+    SetSpeed(worker_, kSlow);
+    SubmitSlow(job, job);
+    SubmitFile(job + 1, SlowVideo(job));  // a twin
+    SetSpeed(worker_, 1000);
+    SubmitFile(job + 2, SlowVideo(job));  // in one piece
+    std::vector<std::pair<std::string, v1::LeasedTask>> held;
+    std::string other = Register("other");
+    for (int step = 0; step < 60; ++step) {
+      const int event = pick(9);
+      if (event <= 2) {
+        const std::string& session = pick(1) == 0 ? worker_ : other;
+        for (const v1::LeasedTask& task : Lease(session, 3)) held.emplace_back(session, task);
+      } else if (event <= 7 && !held.empty()) {
+        const size_t which = static_cast<size_t>(pick(static_cast<int>(held.size()) - 1));
+        const auto [session, task] = held[which];
+        switch (event) {
+          case 3: Fail(session, task, kBadInput); break;
+          case 4: Fail(session, task, kFault); break;
+          case 5: Release(session, task); break;
+          default: Complete(session, task, std::to_string(task.segment().step())); break;
+        }
+        if (pick(1) == 0) held.erase(held.begin() + static_cast<std::ptrdiff_t>(which));  // or once more
+      } else if (event == 8) {
+        ASSERT_TRUE(RetryJob(farm_, Id(job + pick(2))).ok());
+      } else {
+        Pass(pick(3) == 0 ? 61'000 : 3000);
+        ASSERT_TRUE(CollectGivenUp(farm_).ok());
+        Heartbeat({worker_, other});
+      }
+      const Status sound = database_->Read([](Transaction& t) { return Audit(t); });
+      ASSERT_TRUE(sound.ok()) << "seed " << seed << ", step " << step << ": " << sound;
+    }
+    const auto all_done = [&] {
+      for (int i = 0; i < 3; ++i) {
+        if (Get(job + i).state() != v1::JOB_STATE_SUCCEEDED) return false;
+      }
+      return true;
+    };
+    for (int round = 0; round < 100 && !all_done(); ++round) {
+      Pass(600'000);
+      Heartbeat({worker_});
+      Upload(job);
+      for (int i = 0; i < 3; ++i) ASSERT_TRUE(RetryJob(farm_, Id(job + i)).ok());
+      for (const v1::LeasedTask& task : LeaseAll()) Complete(worker_, task, std::to_string(task.segment().step()));
+      ExpectSound();
+    }
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(Get(job + i).state(), v1::JOB_STATE_SUCCEEDED) << "seed " << seed << ", job " << i;
+      EXPECT_EQ(Outcomes(job + i).size(), 1u);
+    }
+  }
 }
 
 // What is planned for a video of 40 seconds at 25 frames a second.

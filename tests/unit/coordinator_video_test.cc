@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "coordinator/db/connection.h"
+#include "coordinator/check_manifest.h"
 #include "coordinator/split_job.h"
 #include "tests/unit/coordinator_fixture.h"
 
@@ -236,19 +236,29 @@ TEST_F(VideoTest, SegmentsAreLeasedBySpeed) {
 }
 
 TEST_F(VideoTest, ALeaseOfTheLargestSegmentsFitsAMessage) {
-  // Time stamps as far apart as they can be, so that each takes ten bytes.
-  v1::SourceFile video = Video(0, 1);
+  // As many frames as a segment takes, in a time base that makes their stamps long.
+  v1::SourceFile dense = Video(0, 1);
   VideoIndex index;
-  const int frames = 24 * kMaxBatch;
-  for (int i = 0; i < frames; ++i) index.pts.push_back(-kMaxPts + i * (2 * kMaxPts / frames));
-  index.key_frames.push_back({0, 0});
-  *video.mutable_video()->mutable_index() = StoreIndex(index);
-  video.mutable_video()->mutable_range()->set_count(frames);
-  // And as near as they can be: as many frames as a segment takes.
-  v1::SourceFile dense = Video(1, kMaxSegmentFrames * 3);
+  const int frames = kMaxSegmentFrames * kMaxBatch;
+  for (int i = 0; i < frames; ++i) index.pts.push_back(int64_t{i} * 2'000'000);
+  for (int i = 0; i < frames; i += 50) index.key_frames.push_back({i, int64_t{1} << 60});
+  *dense.mutable_video()->mutable_index() = StoreIndex(index);
   dense.mutable_video()->mutable_time_base()->set_den(1'000'000'000);
-  ASSERT_TRUE(AcceptSubmit(farm_, Request(1, std::vector<v1::SourceFile>{video, dense})).ok());
-  EXPECT_EQ(Get(1).tasks_waiting(), kMaxBatch + 3);
+  dense.mutable_video()->mutable_range()->set_count(frames);
+  dense.set_path(std::string(kMaxNameBytes, 'n') + "/" + std::string(kMaxNameBytes, 'n'));
+  SubmitVideo(1, dense);
+  Upload(0);
+  const std::string worker = Register("w");
+  SetSpeed(worker, 1e6);
+  const auto tasks = Lease(worker, 64);
+  EXPECT_EQ(tasks.size(), static_cast<size_t>(kMaxBatch));
+  size_t bytes = 0, most = 0;
+  for (const v1::LeasedTask& task : tasks) {
+    bytes += task.ByteSizeLong();
+    most = std::max(most, static_cast<size_t>(task.segment().frames().count()));
+  }
+  EXPECT_GT(most, size_t{2900}) << "six seconds of them";
+  EXPECT_LT(bytes, static_cast<size_t>(kMaxMessageBytes) / 2);
 }
 
 TEST_F(VideoTest, OutcomesComeInPiecesThatFitAMessage) {
