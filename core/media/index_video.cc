@@ -189,17 +189,18 @@ class Indexer {
     return survey;
   }
 
-  // What the decoder presents, all of it or the first `most` frames.
-  Result<Survey> Decode(size_t most) {
+  // What the decoder presents, all of it or the first `most` frames. Damage is looked for frame by frame once there is some.
+  Result<Survey> Decode(size_t most, bool exact = false) {
     NSIC_RETURN_IF_ERROR(file_.Rewind());
     Survey survey;
-    NSIC_ASSIGN_OR_RETURN(auto pictures,
-                          PictureStream::Make(file_, 0, tolerate_, [this, &survey](const AVPacket& packet, const PacketFacts& facts) {
-                            return Gather(packet, facts, &survey);
-                          }));
+    NSIC_ASSIGN_OR_RETURN(
+        auto pictures, PictureStream::Make(file_, 0, tolerate_, exact, [this, &survey](const AVPacket& packet, const PacketFacts& facts) {
+          return Gather(packet, facts, &survey);
+        }));
     while (survey.frames.size() < most) {
       auto picture = pictures->Next(cancel_);
       if (!picture.ok()) return AtLast(picture.status());
+      if (pictures->damaged() && !exact && !tolerate_) return Decode(most, true);
       const AVFrame* const frame = picture->get();
       if (frame == nullptr) break;
       NSIC_RETURN_IF_ERROR(CheckPicture(*frame));
@@ -340,7 +341,7 @@ Result<VideoProbe> ProbeVideo(const std::string& path) {
     if (++packets > kProbePackets) return DataLossError(path + ": none of its first " + std::to_string(kProbePackets) + " packets decodes");
     return true;
   };
-  NSIC_ASSIGN_OR_RETURN(auto pictures, PictureStream::Make(*file, 0, true, accept));
+  NSIC_ASSIGN_OR_RETURN(auto pictures, PictureStream::Make(*file, 0, true, false, accept));
   const CancelToken never;
   AvOwner<AVFrame> first;
   FieldOrder fields = FieldOrder::kUnspecified;

@@ -10,6 +10,7 @@ extern "C" {
 #include <array>
 #include <cctype>
 #include <cmath>
+#include <cstdarg>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -21,10 +22,38 @@ namespace {
 
 constexpr int kIoBuffer = 64 << 10;
 
-// FFmpeg writes to the terminal, which belongs to the program; what matters comes back as errors.
-void SilenceFfmpeg() {
-  static std::once_flag once;
-  std::call_once(once, [] { av_log_set_level(AV_LOG_QUIET); });
+// What FFmpeg's decoders log when a frame's samples are not what was encoded. Other errors that they log (odd headers, unknown messages)
+// leave the samples alone.
+bool TellsDamage(const char* format) {
+  static constexpr const char* kWords[] = {"concealing %",
+                                           "error while decoding MB",
+                                           "CRC mismatch",
+                                           "CABAC_MAX_BIN",
+                                           "damaged at",
+                                           "corrupted at",
+                                           "bad vlc",
+                                           "error dc",
+                                           "corrupted macroblock",
+                                           "ac-tex",
+                                           "invalid cbp",
+                                           "slice mismatch",
+                                           "mb incr damaged",
+                                           "Error at MB",
+                                           "Frame num gap",
+                                           "Could not find ref with POC",
+                                           "Requested reference",
+                                           "Error parsing NAL unit",
+                                           "Error decoding slice",
+                                           "error count:"};
+  return std::any_of(std::begin(kWords), std::end(kWords), [format](const char* word) { return std::strstr(format, word) != nullptr; });
+}
+
+// FFmpeg has one place for messages in a process, and writes them to the terminal, which belongs to the program. What matters to the user
+// comes back as errors; only damage is known from messages alone. A decoder's `opaque` is in core/media its DamageReports.
+void TakeMessage(void* from, int level, const char* format, va_list /*arguments*/) {
+  if (level > AV_LOG_INFO || from == nullptr || *static_cast<const AVClass* const*>(from) != avcodec_get_class()) return;
+  auto* const reports = static_cast<DamageReports*>(static_cast<AVCodecContext*>(from)->opaque);
+  if (reports != nullptr && TellsDamage(format)) reports->fetch_add(1);
 }
 
 // References to other files (playlists, external tracks) would read what the caller did not name.
@@ -160,6 +189,11 @@ bool Sensible(AVRational rate) { return rate.num > 0 && rate.den > 0 && av_q2d(r
 
 }  // namespace
 
+void RouteMessages() {
+  static std::once_flag once;
+  std::call_once(once, [] { av_log_set_callback(&TakeMessage); });
+}
+
 Result<AvOwner<AVPacket>> NewPacket() {
   AvOwner<AVPacket> packet(av_packet_alloc());
   if (packet == nullptr) return ResourceExhaustedError("no memory for a packet");
@@ -222,7 +256,7 @@ int64_t VideoFile::SeekBytes(void* self, int64_t offset, int whence) {
 }
 
 Result<std::unique_ptr<VideoFile>> VideoFile::Open(std::unique_ptr<ByteSource> source) {
-  SilenceFfmpeg();
+  RouteMessages();
   std::unique_ptr<VideoFile> file(new VideoFile(std::move(source)));
   NSIC_RETURN_IF_ERROR(file->OpenFormat());
   return file;
@@ -379,7 +413,7 @@ bool VideoFile::PrefersBytes() const {
   return name == "mpegts" || name == "mpeg";
 }
 
-Result<AvOwner<AVCodecContext>> OpenDecoder(VideoFile& file, int threads, bool one_in_one_out) {
+Result<AvOwner<AVCodecContext>> OpenDecoder(VideoFile& file, int threads, bool one_in_one_out, DamageReports* reports) {
   const AVCodecParameters& parameters = *file.parameters();
   const AVCodec* const codec = avcodec_find_decoder(parameters.codec_id);
   const std::string what = "cannot decode the " + std::string(avcodec_get_name(parameters.codec_id)) + " video of " + file.display();
@@ -389,8 +423,10 @@ Result<AvOwner<AVCodecContext>> OpenDecoder(VideoFile& file, int threads, bool o
   const int copied = avcodec_parameters_to_context(context.get(), &parameters);
   if (copied < 0) return AvError(copied, what);
   context->pkt_timebase = file.time_base();
-  context->thread_count = threads;
-  context->thread_type = one_in_one_out ? FF_THREAD_SLICE : FF_THREAD_FRAME | FF_THREAD_SLICE;
+  context->opaque = reports;
+  // One thread, not several on the slices of a frame: FFmpeg's H.264 decoder does not look for errors in slices that it decodes at once.
+  context->thread_count = one_in_one_out ? 1 : threads;
+  context->thread_type = FF_THREAD_FRAME | FF_THREAD_SLICE;
   // A frame that is made up from its neighbours is no frame of the video.
   context->err_recognition = AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER;
   // FFmpeg's H.264 decoder keeps back what lacks references when decoding starts at an open GOP, but at the end of a file it then takes

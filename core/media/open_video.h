@@ -9,6 +9,7 @@ extern "C" {
 #include <libavformat/avformat.h>
 }
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -30,6 +31,9 @@ struct FreeAv {
 };
 template <typename T>
 using AvOwner = std::unique_ptr<T, FreeAv>;
+
+// Takes FFmpeg's messages from the terminal. Whoever opens a codec or file calls it before.
+void RouteMessages();
 
 // RESOURCE_EXHAUSTED when there is no memory.
 Result<AvOwner<AVPacket>> NewPacket();
@@ -103,9 +107,14 @@ class VideoFile {
   AvOwner<AVPacket> first_;  // read by Select(), not yet handed out
 };
 
-// `threads` 0: all cores. `one_in_one_out`: an error that a packet causes is reported before the next packet is taken, at the price of
-// frames decoded one after the other.
-Result<AvOwner<AVCodecContext>> OpenDecoder(VideoFile& file, int threads, bool one_in_one_out);
+// Times that a decoder said that it made samples up, or decoded them from damaged data. Its frames do not say so: where FFmpeg decodes
+// several at once the flag is set on a copy that is not handed out, and some decoders have none. Counted while frames are decoded, before
+// they come out. Thread-safe.
+using DamageReports = std::atomic<int>;
+
+// `threads` 0: all cores. `one_in_one_out`: a packet is decoded before the next one is taken, at the price of frames decoded one after the
+// other. `reports` outlives the decoder.
+Result<AvOwner<AVCodecContext>> OpenDecoder(VideoFile& file, int threads, bool one_in_one_out, DamageReports* reports = nullptr);
 
 // Whether a frame's samples are all as they were encoded.
 bool IsWhole(const AVFrame& frame);

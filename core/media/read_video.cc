@@ -31,8 +31,9 @@ class PictureRun {
  public:
   enum class Way { kTime, kByte, kBeginning };
 
-  // Goes to `start` in one way. NOT_FOUND when its packet does not turn up.
-  static Result<std::unique_ptr<PictureRun>> Make(VideoFile& file, const Segment::Start& start, Way way, const ReadVideoOptions& options) {
+  // Goes to `start` in one way. NOT_FOUND when its packet does not turn up. `exact` as in PictureStream.
+  static Result<std::unique_ptr<PictureRun>> Make(VideoFile& file, const Segment::Start& start, Way way, bool exact,
+                                                  const ReadVideoOptions& options) {
     std::unique_ptr<PictureRun> run(new PictureRun(file, start, way, options));
     switch (way) {
       case Way::kTime:
@@ -44,7 +45,7 @@ class PictureRun {
       case Way::kBeginning: NSIC_RETURN_IF_ERROR(file.Rewind()); break;
     }
     PictureRun* const self = run.get();
-    NSIC_ASSIGN_OR_RETURN(run->pictures_, PictureStream::Make(file, options.threads, options.tolerate,
+    NSIC_ASSIGN_OR_RETURN(run->pictures_, PictureStream::Make(file, options.threads, options.tolerate, exact,
                                                               [self](const AVPacket& packet, const PacketFacts& facts) {
                                                                 return self->Take(packet, facts);
                                                               }));
@@ -59,6 +60,9 @@ class PictureRun {
     ready_.pop_front();
     return std::optional<Picture>(std::move(picture));
   }
+
+  // Some frame so far is damaged, and unless the run is exact, which one is not known.
+  bool damaged() const { return pictures_->damaged(); }
 
   // In decode order, where a lost frame shifts those after it: whether every packet so far gave its frame. Ends the run.
   Result<bool> Complete(const CancelToken& cancel) {
@@ -246,6 +250,7 @@ class Reader : public VideoReader {
     taken_ = 0;
     attempts_.clear();
     attempt_ = 0;
+    exact_ = false;
     for (const auto& start : segment.starts) {
       // The frame before the first must come out too where it is needed for the fields.
       const bool very_first = &start == &segment.starts.back();
@@ -327,9 +332,13 @@ class Reader : public VideoReader {
     run_.reset();
     peeked_.reset();
     last_good_.reset();
-    NSIC_ASSIGN_OR_RETURN(run_, PictureRun::Make(*file_, attempt.start, attempt.way, options_));
+    NSIC_ASSIGN_OR_RETURN(run_, PictureRun::Make(*file_, attempt.start, attempt.way, exact_, options_));
     while (true) {
       NSIC_RETURN_IF_ERROR(Peek(cancel));
+      if (run_->damaged() && !exact_) {
+        exact_ = true;
+        return Begin(attempt, pts, cancel);
+      }
       if (!peeked_) return false;
       if (peeked_->pts >= pts) return peeked_->pts == pts && peeked_->whole;
       if (peeked_->whole) last_good_ = std::shared_ptr<const AVFrame>(peeked_->frame.release(), FreeAv());
@@ -355,6 +364,11 @@ class Reader : public VideoReader {
                              " that it did not hold when it was indexed: it has changed since; submit it again");
       }
       peeked_.reset();
+    }
+    if (run_->damaged() && !exact_) {
+      exact_ = true;
+      NSIC_RETURN_IF_ERROR(Locate(wanted, cancel));
+      return TakeNext(cancel);
     }
     const bool whole = peeked_ && peeked_->pts == wanted && peeked_->whole;
     if (!whole && attempt_ < attempts_.size()) {
@@ -446,6 +460,7 @@ class Reader : public VideoReader {
   Segment segment_;
   std::vector<Attempt> attempts_;  // the best first
   size_t attempt_ = 0;             // the one that run_ is; attempts_.size(): all fail somewhere
+  bool exact_ = false;             // frames are decoded one by one, since some are damaged
   std::unique_ptr<PictureRun> run_;
   std::optional<Picture> peeked_;
   std::shared_ptr<const AVFrame> last_good_;  // the last whole frame before the next
