@@ -108,10 +108,11 @@ ReportVideo Facts(const FetchPlan& plan, const VideoMessage& video, const VideoI
   facts.input_codec = video.info.codec;
   facts.output_codec = CodecOf(video.plan.encoder);
   const std::vector<int>& dropped = plan.file->video->dropped_streams;
+  const auto is_dropped = [&dropped](int stream) { return std::find(dropped.begin(), dropped.end(), stream) != dropped.end(); };
+  if (is_dropped(video.info.stream_index)) facts.left_out.push_back("that players turn it");
   for (const StreamFacts& stream : source.streams) {
     if (stream.index == video.info.stream_index || IsCarriedOtherwise(stream)) continue;
-    const bool left_out = std::find(dropped.begin(), dropped.end(), stream.index) != dropped.end();
-    (left_out ? facts.left_out : facts.carried).push_back(Describe(stream));
+    (is_dropped(stream.index) ? facts.left_out : facts.carried).push_back(Describe(stream));
   }
   std::set<int> concealed;
   for (const v1::TaskOutcome& task : plan.tasks) {
@@ -207,6 +208,7 @@ Result<WrittenOutput> AssembleVideo(FarmConnection* farm, JobRecord* record, con
   written.bytes = result.bytes;
   written.size = result.size;
   written.video = Facts(plan, *video, index, join.pts, source);
+  written.video->notes = result.notes;
   MakeMiddleFrames(*record, plan, *video, index, tasks, join.segments, cancel, &*written.video);
   NSIC_ASSIGN_OR_RETURN(written.sha256, Sha256OfFile(joined));
   NSIC_RETURN_IF_ERROR(cancel.Check());

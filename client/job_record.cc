@@ -52,6 +52,7 @@ Json ToJson(const ReportVideo& video, const std::string& base) {
           {"frames_repeated", video.frames_repeated},
           {"frames_concealed", video.frames_concealed},
           {"concealed_at", video.concealed_at},
+          {"notes", video.notes},
           {"before_frame", OutputToJson(video.before_frame, base)},
           {"after_frame", OutputToJson(video.after_frame, base)}};
 }
@@ -70,6 +71,7 @@ std::optional<ReportVideo> ReportVideoFromJson(const Json& json, const std::stri
   from.at("frames_repeated").get_to(video.frames_repeated);
   from.at("frames_concealed").get_to(video.frames_concealed);
   from.at("concealed_at").get_to(video.concealed_at);
+  from.at("notes").get_to(video.notes);
   video.before_frame = OutputFromJson(from.at("before_frame"), base);
   video.after_frame = OutputFromJson(from.at("after_frame"), base);
   return video;

@@ -18,19 +18,23 @@ std::string Sentence(const std::vector<ContainerFault>& faults) {
   return text;
 }
 
-bool Concerns(const std::vector<ContainerFault>& faults, int stream) {
-  return std::any_of(faults.begin(), faults.end(), [stream](const ContainerFault& fault) { return fault.stream == stream; });
+// How players turn the restored video can be left out; the video itself cannot.
+bool HoldsVideo(const VideoProbe& probe, const EncodePlan& plan) {
+  VideoProbe straight = probe;
+  straight.turned = false;
+  const std::vector<ContainerFault> faults = ContainerFaults(straight, plan);
+  return std::none_of(faults.begin(), faults.end(), [&](const ContainerFault& fault) { return fault.stream == probe.info.stream_index; });
 }
 
 // The cure for what a container cannot hold.
-std::string Cure(const VideoProbe& probe, const EncodePlan& plan, const std::vector<ContainerFault>& faults) {
+std::string Cure(const VideoProbe& probe, const EncodePlan& plan) {
   std::string cure;
   for (const char* container : {"mkv", "mp4"}) {
     EncodePlan other = plan;
     other.container = container;
     if (cure.empty() && ContainerFaults(probe, other).empty()) cure = std::string("store all of it with --container ") + container;
   }
-  if (!Concerns(faults, probe.info.stream_index)) {
+  if (HoldsVideo(probe, plan)) {
     cure += std::string(cure.empty() ? "" : ", or ") + "leave out what does not fit with --drop-streams";
   }
   return cure.empty() ? "choose another --codec or --container" : cure;
@@ -51,7 +55,7 @@ Result<VideoPlan> PlanVideo(const std::string& path, const VideoProbe& probe, co
     plan.notice = name + ": the output is MKV, because its container (" + probe.container + ") is not written";
   }
   std::vector<ContainerFault> faults = ContainerFaults(probe, plan.encode);
-  const bool may_drop = options.drop_streams && !Concerns(faults, probe.info.stream_index);
+  const bool may_drop = options.drop_streams && HoldsVideo(probe, plan.encode);
   if (keep && !faults.empty() && !may_drop && plan.encode.container != "mkv") {
     EncodePlan mkv = plan.encode;
     mkv.container = "mkv";
@@ -63,7 +67,7 @@ Result<VideoPlan> PlanVideo(const std::string& path, const VideoProbe& probe, co
   }
   if (faults.empty()) return plan;
   if (!may_drop) {
-    return FailedPreconditionError(path + ": " + Sentence(faults) + ": " + Cure(probe, plan.encode, faults));
+    return FailedPreconditionError(path + ": " + Sentence(faults) + ": " + Cure(probe, plan.encode));
   }
   for (const ContainerFault& fault : faults) {
     if (fault.stream >= 0) plan.dropped_streams.push_back(fault.stream);

@@ -344,6 +344,9 @@ void JobRun::FetchFile(size_t index) {
     context_.progress->Notice("failed: " + ForTerminal(file.input.empty() ? file.path : file.input) + ": " +
                               ForTerminal(written.status().message()));
   }
+  if (written.ok() && written->video) {
+    for (const std::string& note : written->video->notes) context_.progress->Notice(ForTerminal(file.input) + ": " + ForTerminal(note));
+  }
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (written.ok()) {

@@ -28,6 +28,7 @@ struct ReportVideo {
   int64_t frames_repeated = 0;        // whose result was that of an equal frame before
   int64_t frames_concealed = 0;       // that could not be decoded and show the last good one
   std::vector<double> concealed_at;   // seconds into the video, of the first of them
+  std::vector<std::string> notes;     // what else the user should know, a sentence each
   std::string before_frame;           // pictures of the frame in the middle, paths; empty if there are none
   std::string after_frame;
 };

@@ -103,7 +103,8 @@ json VideoToJson(const ReportVideo& video) {
           {"left_out", video.left_out},
           {"frames_repeated", video.frames_repeated},
           {"frames_concealed", video.frames_concealed},
-          {"concealed_at", video.concealed_at}};
+          {"concealed_at", video.concealed_at},
+          {"notes", video.notes}};
 }
 
 json JobToJson(const Report& report) {

@@ -391,6 +391,7 @@ ReportVideo SampleVideo(const std::string& folder) {
   video.frames_repeated = 12;
   video.frames_concealed = 2;
   video.concealed_at = {1.5, 2.25};
+  video.notes = {"a note"};
   video.before_frame = folder + "/nsic-report/frames/1-before.png";
   video.after_frame = folder + "/nsic-report/frames/1-after.png";
   return video;
@@ -488,6 +489,7 @@ TEST_F(Record, RemembersAllThatAVideoNeeds) {
     EXPECT_EQ(facts->frames_repeated, 12);
     EXPECT_EQ(facts->frames_concealed, 2);
     EXPECT_EQ(facts->concealed_at, sample.concealed_at);
+    EXPECT_EQ(facts->notes, sample.notes);
     EXPECT_EQ(facts->before_frame, sample.before_frame);
     EXPECT_EQ(facts->after_frame, sample.after_frame);
   }

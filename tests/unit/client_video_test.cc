@@ -48,6 +48,8 @@ TEST(PlanVideo, KeepsWhatFitsAndSaysWhatDoesNot) {
   const StreamFacts pcm{1, "audio", "pcm_s16le", "", "", false};
   const StreamFacts ass{2, "subtitle", "ass", "", "", false};
   const StreamFacts data{3, "data", "gpmd", "", "", false};
+  VideoProbe turned = Probe("mp4", {});
+  turned.turned = true;
   const struct {
     const char* name;
     VideoProbe probe;
@@ -76,6 +78,9 @@ TEST(PlanVideo, KeepsWhatFitsAndSaysWhatDoesNot) {
        {},
        {"/in/v.x", "stream 2 (ass)", "--container mkv", "--drop-streams"}},
       {"mp4 asked, ass dropped", Probe("mkv", {aac, ass}), "mp4", true, "", "mp4", {2}, {"ass"}},
+      {"mkv asked, turned", turned, "mkv", false, "", "", {}, {"turn", "--container mp4", "--drop-streams"}},
+      {"mkv asked, turned, dropped", turned, "mkv", true, "", "mkv", {0}, {"left out", "turn"}},
+      {"turned stays mp4", turned, "keep", false, "", "mp4", {}, {}},
       {"webm asked, x264", Probe("mkv", {}), "webm", true, "x264", "", {}, {"h264", "webm", "--container mkv"}},
   };
   for (const auto& row : rows) {

@@ -115,6 +115,7 @@ TEST_F(ReportTest, VideosHaveTheirFacts) {
   video.frames_repeated = 120;
   video.frames_concealed = 2;
   video.concealed_at = {1.5, 2.25};
+  video.notes = {"stream 4 holds nothing"};
   video.before_frame = Folder() + "/frames/1-before.png";
   video.after_frame = Folder() + "/frames/1-after.png";
   const Report report = Make({file, Done("b.png")});
@@ -144,7 +145,8 @@ TEST_F(ReportTest, VideosHaveTheirFacts) {
                                    {"left_out", {"data 3 (gpmd)"}},
                                    {"frames_repeated", 120},
                                    {"frames_concealed", 2},
-                                   {"concealed_at", {1.5, 2.25}}}));
+                                   {"concealed_at", {1.5, 2.25}},
+                                   {"notes", {"stream 4 holds nothing"}}}));
   EXPECT_THAT(*ReadFile(Folder() + "/report.csv"), HasSubstr(",desk,240,120,2\r\n"));
 }
 
