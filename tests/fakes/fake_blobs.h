@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -81,6 +82,7 @@ class FakeBlobs : public v1::Blobs::Service {
     if (request->offset() < 0 || request->offset() > static_cast<int64_t>(found->second.size())) return {grpc::OUT_OF_RANGE, "offset"};
     std::string bytes = found->second.substr(static_cast<size_t>(request->offset()),
                                              request->length() == 0 ? SIZE_MAX : static_cast<size_t>(request->length()));
+    if (lying.count(request->sha256()) > 0 && !bytes.empty()) bytes[bytes.size() / 2] ^= 1;
     if (spoil_downloads > 0) {
       --spoil_downloads;
       bytes[bytes.size() / 2] ^= 1;
@@ -116,6 +118,7 @@ class FakeBlobs : public v1::Blobs::Service {
   bool full = false;
   bool unavailable = false;
   bool append_download = false;
+  std::set<std::string> lying;  // blobs of which every download has a wrong byte
   int spoil_uploads = 0;
   int spoil_downloads = 0;
   int out_of_range = 0;

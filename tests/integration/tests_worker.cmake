@@ -5,4 +5,6 @@ add_dependencies(worker_process_test nsic-worker)
 
 add_executable(video_bench bench/video_bench.cc)
 target_link_libraries(video_bench PRIVATE nsic_worker)
+nsic_test(worker_video_test SOURCES integration/worker_video_test.cc LIBS nsic_worker PkgConfig::VIPS TIMEOUT 300)
+add_dependencies(worker_video_test nsic-coordinator)
 nsic_test(restore_frames_test SOURCES unit/restore_frames_test.cc LIBS nsic_worker PkgConfig::FFMPEG)
