@@ -23,7 +23,9 @@ Status PictureStream::Drain() {
   if (drained_) return OkStatus();
   drained_ = true;
   const int sent = avcodec_send_packet(decoder_.get(), nullptr);
-  return sent < 0 && sent != AVERROR_EOF ? AvError(sent, "cannot decode " + file_.display()) : OkStatus();
+  if (sent == AVERROR(ENOMEM)) return AvError(sent, "cannot decode " + file_.display());
+  if (sent < 0) ++refused_;  // of what it still held
+  return OkStatus();
 }
 
 // What was reported since the last packet went in is about that packet.

@@ -1,18 +1,17 @@
 #include "core/media/index_video.h"
 
 extern "C" {
-#include <libavutil/display.h>
 #include <libavutil/pixdesc.h>
 }
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <utility>
 
 #include "core/media/byte_source.h"
 #include "core/media/decode_pictures.h"
+#include "core/media/describe_stream.h"
 #include "core/media/inspect_packet.h"
 #include "core/media/open_video.h"
 
@@ -25,37 +24,19 @@ constexpr int kProbeFrames = 16;      // whose field flags are looked at: progra
 constexpr int kProbePackets = 2'000;  // without one frame among them, there is none
 constexpr size_t kHeadFrames = 48;    // decoded to see that packets are frames, more than any decoder delays
 
-std::string Cure(const std::string& display, const char* flags) {
-  return "remux it first: ffmpeg " + std::string(flags) + "-i " + display + " -c copy " + display.substr(0, display.rfind('.')) +
-         ".fixed.mkv";
+std::string Fixed(const std::string& display) {
+  const size_t dot = display.rfind('.');
+  const size_t slash = display.rfind('/');
+  return (dot == std::string::npos || (slash != std::string::npos && dot < slash) ? display : display.substr(0, dot)) + ".fixed.mkv";
 }
 
-std::string Metadata(const AVDictionary* dictionary, const char* key) {
-  const AVDictionaryEntry* const entry = av_dict_get(dictionary, key, nullptr, 0);
-  return entry == nullptr ? "" : entry->value;
+std::string RemuxCure(const std::string& display) {
+  return "remux it first: ffmpeg -fflags +genpts -i " + display + " -c copy " + Fixed(display) +
+         "; where that does not help, stamp its frames anew: ffmpeg -i " + display + " -fps_mode cfr -c:v ffv1 -c:a copy " + Fixed(display);
 }
 
-std::string TagText(uint32_t tag) {
-  std::string text;
-  for (int shift = 0; shift < 32; shift += 8) {
-    const auto c = static_cast<char>(tag >> shift & 255);
-    if (c > ' ' && c < 127) text += c;
-  }
-  return text;
-}
-
-StreamFacts DescribeStream(const AVStream& stream) {
-  const AVCodecParameters& parameters = *stream.codecpar;
-  StreamFacts facts;
-  facts.index = stream.index;
-  const char* const kind = av_get_media_type_string(parameters.codec_type);
-  facts.kind = kind == nullptr ? "data" : kind;
-  facts.codec = avcodec_get_name(parameters.codec_id);
-  if (facts.kind == "data" && parameters.codec_id == AV_CODEC_ID_NONE) facts.codec = TagText(parameters.codec_tag);
-  facts.language = Metadata(stream.metadata, "language");
-  facts.title = Metadata(stream.metadata, "title");
-  facts.attached_picture = (stream.disposition & (AV_DISPOSITION_ATTACHED_PIC | AV_DISPOSITION_TIMED_THUMBNAILS)) != 0;
-  return facts;
+std::string ConvertCure(const std::string& display) {
+  return "stamp its frames first: ffmpeg -i " + display + " -c:v ffv1 -c:a copy " + Fixed(display);
 }
 
 // WebM is a Matroska whose header says so.
@@ -118,15 +99,6 @@ FieldOrder FromAv(AVFieldOrder order) {
     case AV_FIELD_TB: return FieldOrder::kBottomFirst;
     default: return FieldOrder::kUnspecified;
   }
-}
-
-bool Turned(const AVStream& stream) {
-  size_t size = 0;
-  const uint8_t* const data = av_stream_get_side_data(&stream, AV_PKT_DATA_DISPLAYMATRIX, &size);
-  if (data == nullptr || size < 9 * sizeof(int32_t)) return false;
-  int32_t matrix[9];
-  std::memcpy(matrix, data, sizeof(matrix));
-  return matrix[0] <= 0 || matrix[4] <= 0 || matrix[1] != 0 || matrix[3] != 0;
 }
 
 // What a pass over the packets gathers.
@@ -218,7 +190,7 @@ class Indexer {
 
   Status NotIncreasing(int64_t pts) const {
     return InvalidArgumentError(file_.display() + ": frames at " + TimeText(pts, file_.time_base()) + " have no increasing time stamps; " +
-                                Cure(file_.display(), "-fflags +genpts "));
+                                RemuxCure(file_.display()));
   }
 
   std::string last_time() const { return TimeText(last_ == INT64_MIN ? 0 : last_, file_.time_base()); }
@@ -255,7 +227,7 @@ class Indexer {
 
   Status Changes(const std::string& to) const {
     return InvalidArgumentError(file_.display() + " changes to " + to + " at " + last_time() +
-                                "; cut it there and give the parts: ffmpeg -i " + file_.display() + " -c copy -t " + last_time() + " ...");
+                                "; cut it there (ffmpeg -ss, -t) and submit the parts");
   }
 
   Status CheckPicture(const AVFrame& frame) {
@@ -271,7 +243,7 @@ class Indexer {
     }
     if (frame.pts == AV_NOPTS_VALUE) {
       return InvalidArgumentError(file_.display() + ": frames after " + last_time() + " have no time stamps; " +
-                                  Cure(file_.display(), "-fflags +genpts "));
+                                  ConvertCure(file_.display()));
     }
     return OkStatus();
   }
@@ -332,7 +304,7 @@ Result<VideoProbe> ProbeVideo(const std::string& path) {
   const AVStream& stream = *format.streams[chosen];
   if (HasSideData(stream, AV_PKT_DATA_ENCRYPTION_INIT_INFO)) return RefuseEncrypted(path);
   if (HasSideData(stream, AV_PKT_DATA_DOVI_CONF)) return RefuseDolbyVision(path);
-  probe.turned = Turned(stream);
+  probe.turned = IsTurned(stream);
 
   NSIC_RETURN_IF_ERROR(file->Select(chosen));
   int packets = 0;
@@ -369,7 +341,7 @@ Result<VideoProbe> ProbeVideo(const std::string& path) {
   if (stream.codecpar->codec_id == AV_CODEC_ID_HEVC && fields != FieldOrder::kUnspecified) {
     return InvalidArgumentError(path +
                                 " holds each field as a picture of half the height, which is not handled; convert it first: ffmpeg -i " +
-                                path + " -vf weave -c:v ffv1 -c:a copy " + path + ".mkv");
+                                path + " -vf weave -c:v ffv1 -c:a copy " + Fixed(path));
   }
   probe.info.field_order = fields != FieldOrder::kUnspecified ? fields : FromAv(stream.codecpar->field_order);
   return probe;
@@ -384,10 +356,11 @@ Result<VideoIndex> IndexVideo(const std::string& path, const VideoInfo& info, bo
   const bool decode_order = file->decode_order();
 
   Indexer indexer(*file, info, tolerate, cancel, progress);
-  NSIC_ASSIGN_OR_RETURN(Survey survey, indexer.Demux());
-  if (!length.ok() && !tolerate) {
+  auto demuxed = indexer.Demux();
+  if (!length.ok() && !tolerate && (demuxed.ok() || demuxed.status().code() == StatusCode::kDataLoss)) {
     return Status(length.code(), length.message() + "; what is there ends after " + indexer.last_time());
   }
+  NSIC_ASSIGN_OR_RETURN(Survey survey, std::move(demuxed));
   if (survey.certain) {
     std::sort(survey.frames.begin(), survey.frames.end());
     // How a file begins is seen only by decoding: leading pictures without the ones they refer to are not presented, and a surprise among
@@ -405,9 +378,7 @@ Result<VideoIndex> IndexVideo(const std::string& path, const VideoInfo& info, bo
     NSIC_ASSIGN_OR_RETURN(survey, indexer.Decode(SIZE_MAX));
     if (decode_order && survey.frames.size() != survey.packets) {
       return InvalidArgumentError(path + ": which of its frames is shown when cannot be told (" + std::to_string(survey.packets) +
-                                  " packets, " + std::to_string(survey.frames.size()) +
-                                  " frames, no time stamps); convert it first: ffmpeg -i " + path + " -c:v ffv1 -c:a copy " + path +
-                                  ".mkv");
+                                  " packets, " + std::to_string(survey.frames.size()) + " frames, no time stamps); " + ConvertCure(path));
     }
     if (!decode_order) NSIC_RETURN_IF_ERROR(indexer.CheckIncreasing(survey.frames));
   }

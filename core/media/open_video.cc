@@ -56,11 +56,6 @@ void TakeMessage(void* from, int level, const char* format, va_list /*arguments*
   if (reports != nullptr && TellsDamage(format)) reports->fetch_add(1);
 }
 
-// References to other files (playlists, external tracks) would read what the caller did not name.
-int RefuseToOpen(AVFormatContext* /*context*/, AVIOContext** /*io*/, const char* /*url*/, int /*flags*/, AVDictionary** /*options*/) {
-  return AVERROR(EPERM);
-}
-
 std::string ErrorText(int error) {
   std::array<char, AV_ERROR_MAX_STRING_SIZE> text{};
   av_strerror(error, text.data(), text.size());
@@ -255,6 +250,12 @@ int64_t VideoFile::SeekBytes(void* self, int64_t offset, int whence) {
   return file->offset_ = offset;
 }
 
+int VideoFile::RefuseToOpen(AVFormatContext* context, AVIOContext** /*io*/, const char* /*url*/, int /*flags*/,
+                            AVDictionary** /*options*/) {
+  static_cast<VideoFile*>(context->opaque)->refers_ = true;
+  return AVERROR(EPERM);
+}
+
 Result<std::unique_ptr<VideoFile>> VideoFile::Open(std::unique_ptr<ByteSource> source) {
   RouteMessages();
   std::unique_ptr<VideoFile> file(new VideoFile(std::move(source)));
@@ -285,17 +286,18 @@ Status VideoFile::OpenFormat() {
   AVFormatContext* context = avformat_alloc_context();
   if (context == nullptr) return ResourceExhaustedError("no memory to open " + display());
   context->pb = io_;
+  context->opaque = this;
   context->io_open = &RefuseToOpen;
-  // No name is given: what a file is is in its bytes, and names lie. On an error FFmpeg frees the context.
-  const int opened = avformat_open_input(&context, nullptr, nullptr, nullptr);
+  // Not its own name: what a file is is in its bytes, and names lie. On an error FFmpeg frees the context.
+  const int opened = avformat_open_input(&context, "video", nullptr, nullptr);
   if (!read_error_.ok()) {
     if (opened >= 0) avformat_close_input(&context);
     return read_error_;
   }
-  if (opened == AVERROR(EPERM)) {
-    return InvalidArgumentError(display() + " is a playlist, not a video; give the files that it names");
+  if (opened < 0 && refers_) {
+    return InvalidArgumentError(display() + " is a playlist, which names the videos; give those");
   }
-  if (opened == AVERROR_INVALIDDATA) {
+  if (opened == AVERROR_INVALIDDATA || opened == AVERROR(EIO) || opened == AVERROR_EOF) {
     NSIC_RETURN_IF_ERROR(CheckContainerLength(*source_));
     return InvalidArgumentError(display() + " is not a video, or its beginning is damaged beyond recognition");
   }

@@ -90,6 +90,7 @@ class VideoFile {
   explicit VideoFile(std::unique_ptr<ByteSource> source) : source_(std::move(source)) {}
   static int ReadBytes(void* self, uint8_t* buffer, int size);
   static int64_t SeekBytes(void* self, int64_t offset, int whence);
+  static int RefuseToOpen(AVFormatContext* context, AVIOContext** io, const char* url, int flags, AVDictionary** options);
   Status OpenFormat();
   void Close();
   Result<bool> ReadRaw(AVPacket* packet);
@@ -97,7 +98,8 @@ class VideoFile {
 
   const std::unique_ptr<ByteSource> source_;
   int64_t offset_ = 0;
-  Status read_error_;  // of source_, once there was one
+  Status read_error_;    // of source_, once there was one
+  bool refers_ = false;  // to other files, as playlists do
   AVIOContext* io_ = nullptr;
   AvOwner<AVFormatContext> format_;
   int stream_ = -1;

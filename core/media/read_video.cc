@@ -316,6 +316,7 @@ class Reader : public VideoReader {
       if (!whole.ok() && first_error.ok()) first_error = whole.status();
     }
     if (first_error.ok()) first_error = Damaged(pts);
+    if (first_error.code() == StatusCode::kNotFound) first_error = DataLossError(first_error.message());
     if (!options_.tolerate) return first_error;
     for (const bool need_before : {true, false}) {
       for (const Attempt& attempt : attempts_) {

@@ -85,6 +85,12 @@ class CountingSource : public ByteSource {
   std::set<int64_t>* blocks_;
 };
 
+struct PacketPlace {
+  int64_t pts = 0;
+  int64_t position = 0;
+  int64_t size = 0;
+};
+
 class VideoTest : public testing::Test {
  protected:
   VideoTest() : folder_(std::filesystem::temp_directory_path() / ("nsic-video-" + RandomHex(8))) {
@@ -122,6 +128,39 @@ class VideoTest : public testing::Test {
       shown.push_back(frame);
     }
     return shown;
+  }
+
+  // Where a Matroska file's packets lie, in the order of decoding.
+  std::vector<PacketPlace> Packets(const std::string& name) {
+    EXPECT_TRUE(Try("ffprobe -v error -select_streams v -show_entries packet=pts,pos,size -of csv=p=0 " + name)) << said_;
+    std::vector<PacketPlace> packets;
+    std::istringstream lines(said_);
+    for (std::string line; std::getline(lines, line);) {
+      std::replace(line.begin(), line.end(), ',', ' ');
+      std::istringstream fields(line);
+      PacketPlace packet;
+      fields >> packet.pts >> packet.size >> packet.position;
+      packets.push_back(packet);
+    }
+    return packets;
+  }
+
+  // One transport stream after the other, as if sent without a break: each packet carries the next number of its stream.
+  std::string Joined(const std::string& first, const std::string& second) {
+    std::string bytes = Slurp(Path(first)) + Slurp(Path(second));
+    std::map<int, int> counters;
+    for (size_t at = 0; at + 188 <= bytes.size(); at += 188) {
+      const int pid = (static_cast<uint8_t>(bytes[at + 1]) & 31) << 8 | static_cast<uint8_t>(bytes[at + 2]);
+      const bool payload = (bytes[at + 3] & 0x10) != 0;
+      int& counter = counters.emplace(pid, 15).first->second;
+      if (payload) counter = (counter + 1) & 15;
+      bytes[at + 3] = static_cast<char>((bytes[at + 3] & 0xF0) | counter);
+    }
+    return bytes;
+  }
+  std::string Later(const std::string& name) {
+    Make("-i " + name + " -c copy -output_ts_offset 1 -f mpegts later");
+    return "later";
   }
 
   static std::vector<Segment> Cut(const VideoIndex& index, const std::vector<int>& lengths) {
@@ -334,68 +373,418 @@ TEST_F(VideoTest, WhateverTheTimesAre) {
   }
 }
 
-struct PacketPlace {
-  int64_t pts, position, size;
-  bool key;
+struct Damage {
+  const char* coding;
+  int filler;  // a byte, or -1: noise
 };
 
-TEST_F(VideoTest, DamagedPacketsAreNotPassedOn) {
-  const std::vector<const char*> codings{"-c:v libx264 -g 12 -bf 2",
-                                         "-c:v libx264 -g 12 -bf 0 -x264-params slices=4",
-                                         "-c:v libx264 -g 12 -coder vlc",
-                                         "-c:v libx265 -x265-params keyint=12:bframes=3:log-level=none",
-                                         "-c:v libvpx-vp9 -g 12 -deadline good -cpu-used 8",
-                                         "-c:v libvpx -g 12 -deadline realtime -cpu-used 8",
-                                         "-c:v libaom-av1 -g 12 -cpu-used 8",
-                                         "-c:v mpeg2video -g 12 -bf 2",
-                                         "-c:v mpeg4 -g 12 -bf 2",
-                                         "-c:v ffv1 -level 3 -g 1 -slicecrc 1",
-                                         "-c:v ffv1 -level 1 -g 1",
-                                         "-c:v mjpeg -q:v 3",
-                                         "-c:v prores_ks -pix_fmt yuv422p10le",
-                                         "-c:v huffyuv -pix_fmt yuv422p"};
-  for (const char* const coding : codings) {
-    for (const char* const filler : {"zeros", "noise", "ones"}) {
-      Make("-f lavfi -i testsrc2=size=160x96:rate=25:duration=2 -vf noise=alls=10:allf=t " + std::string(coding) + " base.mkv");
-      ASSERT_TRUE(Try("ffprobe -v error -select_streams v -show_entries packet=pts,pos,size,flags -of csv=p=0 base.mkv"));
-      std::vector<PacketPlace> packets;
-      std::istringstream lines(said_);
-      for (std::string line; std::getline(lines, line);) {
-        PacketPlace p{};
-        char flags[8] = "";
-        std::sscanf(line.c_str(), "%ld,%ld,%ld,%7s", &p.pts, &p.size, &p.position, flags);
-        p.key = flags[0] == 'K';
-        packets.push_back(p);
+// What these decoders cannot notice (arithmetic codes without a checksum: VP9, most of HEVC and H.264's CABAC in the middle of a slice) is
+// not claimed here.
+TEST_F(VideoTest, DamageIsNotPassedOn) {
+  const std::vector<Damage> rows{{"-c:v libx264 -g 12 -bf 2", 255},
+                                 {"-c:v libx264 -g 12 -bf 0 -x264-params slices=4", -1},
+                                 {"-c:v libx264 -g 12 -coder vlc", 0},
+                                 {"-c:v mpeg2video -g 12 -bf 2", -1},
+                                 {"-c:v mpeg4 -g 12 -bf 2", 0},
+                                 {"-c:v ffv1 -level 3 -g 1 -slicecrc 1", -1},
+                                 {"-c:v mjpeg -q:v 3", -1},
+                                 {"-c:v prores_ks -pix_fmt yuv422p10le", -1}};
+  for (const Damage& row : rows) {
+    SCOPED_TRACE(row.coding);
+    Make("-f lavfi -i testsrc2=size=160x96:rate=25:duration=2 -vf noise=alls=10:allf=t " + std::string(row.coding) + " base.mkv");
+    VideoProbe probe;
+    VideoIndex index;
+    const Status status = ProbeAndIndex("base.mkv", &probe, &index);
+    ASSERT_TRUE(status.ok()) << status;
+    const std::vector<Shown> expected = Decoded("base.mkv");
+    const std::vector<PacketPlace> packets = Packets("base.mkv");
+    const std::string bytes = Slurp(Path("base.mkv"));
+    for (const size_t which : {24u, 27u, 30u}) {
+      std::string damaged = bytes;
+      const PacketPlace& packet = packets[which];
+      uint32_t state = static_cast<uint32_t>(which);
+      for (int64_t at = packet.position + packet.size / 3; at < packet.position + packet.size * 2 / 3; ++at) {
+        state = state * 1664525u + 1013904223u;
+        damaged[static_cast<size_t>(at)] = static_cast<char>(row.filler < 0 ? state >> 24 : static_cast<uint32_t>(row.filler));
       }
-      VideoProbe probe;
-      VideoIndex index;
-      const Status status = ProbeAndIndex("base.mkv", &probe, &index);
-      ASSERT_TRUE(status.ok()) << status;
-      const std::vector<Shown> expected = Decoded("base.mkv");
-      const std::string bytes = Slurp(Path("base.mkv"));
-      int detected = 0, silent = 0, harmless = 0;
-      for (const size_t which : {20u, 21u, 24u, 26u, 27u, 30u, 31u, 33u}) {
-        std::string damaged = bytes;
-        const PacketPlace& p = packets[which];
-        uint32_t state = static_cast<uint32_t>(which);
-        for (int64_t at = p.position + p.size / 3; at < p.position + p.size * 2 / 3; ++at) {
-          state = state * 1664525u + 1013904223u;
-          damaged[static_cast<size_t>(at)] = filler[0] == 'z' ? '\0' : filler[0] == 'o' ? '\xff' : static_cast<char>(state >> 24);
-        }
-        Spill(Path("damaged.mkv"), damaged);
-        std::vector<Shown> got;
-        const auto reader = Open("damaged.mkv", probe.info);
-        const Status read = ReadSegment(*reader, CutOne(index, 12, 30), &got);
-        const bool same = std::equal(got.begin(), got.end(), expected.begin() + 12);
-        if (!same)
-          ++silent;
-        else if (read.ok())
-          ++harmless;
-        else
-          ++detected;
+      Spill(Path("damaged.mkv"), damaged);
+      const Segment segment = CutOne(index, 6, 38);
+
+      std::vector<Shown> got;
+      const Status strict = ReadSegment(*Open("damaged.mkv", probe.info), segment, &got);
+      EXPECT_EQ(strict.code(), StatusCode::kDataLoss) << strict;
+      EXPECT_THAT(strict.message(), HasSubstr(" s cannot be decoded whole"));
+      EXPECT_THAT(strict.message(), HasSubstr("--tolerate"));
+      EXPECT_TRUE(std::equal(got.begin(), got.end(), expected.begin() + 6)) << "packet " << which;
+
+      got.clear();
+      const auto reader = Open("damaged.mkv", probe.info, {true, 2});
+      const Status tolerant = ReadSegment(*reader, segment, &got);
+      EXPECT_TRUE(tolerant.ok()) << tolerant;
+      ASSERT_EQ(got.size(), segment.pts.size());
+      const std::set<int> concealed(reader->concealed().begin(), reader->concealed().end());
+      EXPECT_FALSE(concealed.empty());
+      EXPECT_LE(concealed.size(), 14u) << "no more than to the next key frame";
+      for (int i = 0; i < static_cast<int>(got.size()); ++i) {
+        const int number = segment.first + i;
+        EXPECT_EQ(got[static_cast<size_t>(i)].pts, index.pts[static_cast<size_t>(number)]);
+        const bool stands_in = concealed.count(number) > 0;
+        EXPECT_EQ(got[static_cast<size_t>(i)].hash,
+                  stands_in ? got[static_cast<size_t>(i) - 1].hash : expected[static_cast<size_t>(number)].hash)
+            << "packet " << which << " frame " << number << (stands_in ? " concealed" : "");
       }
-      std::printf("%-60s %s: detected %d, silent %d, harmless %d\n", coding, filler, detected, silent, harmless);
     }
+  }
+}
+
+TEST_F(VideoTest, ASegmentReadsLittleMoreThanItsBytes) {
+  for (const char* const container : {"mp4", "mkv", "ts"}) {
+    SCOPED_TRACE(container);
+    const std::string name = std::string("long.") + container;
+    Make("-f lavfi -i testsrc2=size=320x180:rate=25:duration=60 -vf noise=alls=25:allf=t -c:v libx264 -preset ultrafast -crf 18 -g 50 " +
+         name);
+    VideoProbe probe;
+    VideoIndex index;
+    const Status status = ProbeAndIndex(name, &probe, &index);
+    ASSERT_TRUE(status.ok()) << status;
+    const auto size = static_cast<int64_t>(std::filesystem::file_size(Path(name)));
+    ASSERT_GT(size, 20'000'000);
+    std::set<int64_t> blocks;
+    auto reader = VideoReader::Open(std::make_unique<CountingSource>(Path(name), &blocks), probe.info, {false, 2});
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    const int64_t opening = static_cast<int64_t>(blocks.size()) * CountingSource::kBlock;
+    blocks.clear();
+    std::vector<Shown> got;
+    const Status read = ReadSegment(**reader, CutOne(index, 1010, 100), &got);
+    ASSERT_TRUE(read.ok()) << read;
+    ASSERT_EQ(got.size(), 100u);
+    const int64_t segment = static_cast<int64_t>(blocks.size()) * CountingSource::kBlock;
+    const int64_t needed = size * 110 / 1500;  // from the key frame at 1000 on
+    std::printf("%s: %lld bytes, opening read %lld, a segment of %lld read %lld\n", container, static_cast<long long>(size),
+                static_cast<long long>(opening), static_cast<long long>(needed), static_cast<long long>(segment));
+    EXPECT_LT(opening, 6'000'000);
+    EXPECT_LT(segment, needed * 3 / 2 + 1'000'000);
+  }
+}
+
+TEST_F(VideoTest, DeinterlacedFramesDoNotDependOnTheCut) {
+  // Interlaced, progressive and mixed programmes, by frame flags and by the container's word.
+  const std::vector<std::pair<const char*, const char*>> rows{
+      {"-vf tinterlace=mode=interleave_top -c:v libx264 -flags +ildct+ilme -x264-params tff=1:keyint=12:open-gop=1", "fields.mkv"},
+      {"-vf tinterlace=mode=interleave_bottom,fieldorder=bff -c:v mpeg2video -g 12 -bf 2 -flags +ildct+ilme -top 0", "fields.ts"},
+      {"-vf tinterlace=mode=interleave_top,setfield=tff -c:v mjpeg -q:v 3 -field_order tt", "fields.mov"},
+  };
+  for (const auto& [arguments, name] : rows) {
+    SCOPED_TRACE(arguments);
+    Make("-f lavfi -i testsrc2=size=96x64:rate=50:duration=2 " + std::string(arguments) + " " + name);
+    VideoProbe probe;
+    VideoIndex index;
+    const Status status = ProbeAndIndex(name, &probe, &index);
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_TRUE(IsInterlaced(probe.info));
+    probe.info.deinterlace = true;
+    const auto reader = Open(name, probe.info);
+    std::vector<Shown> whole;
+    const Status read = ReadSegment(*reader, CutOne(index, 0, static_cast<int>(index.pts.size())), &whole);
+    ASSERT_TRUE(read.ok()) << read;
+    ASSERT_EQ(whole.size(), index.pts.size());
+    // The frames inside are what ffmpeg's own filter makes of them.
+    const std::vector<Shown> plain = Decoded(name, "-vf bwdif=mode=send_frame:parity=auto:deint=all");
+    ASSERT_EQ(plain.size(), whole.size());
+    for (size_t i = 1; i + 1 < whole.size(); ++i) EXPECT_EQ(whole[i].hash, plain[i].hash) << "frame " << i;
+    for (const auto& lengths : std::vector<std::vector<int>>{{1}, {5, 12, 7}}) {
+      std::vector<Shown> parts;
+      for (const Segment& segment : Cut(index, lengths)) {
+        const Status part = ReadSegment(*reader, segment, &parts);
+        ASSERT_TRUE(part.ok()) << part;
+      }
+      EXPECT_TRUE(parts == whole);
+    }
+  }
+}
+
+TEST_F(VideoTest, RefusesBadFilesWithTheCure) {
+  Make(kSource + std::string("-f lavfi -i sine=duration=2 -c:v libx264 -g 12 -c:a aac base.mp4"));
+  Make(kSource + std::string("-c:v libx264 -g 12 base.mkv"));
+  Make(kSource + std::string("-c:v libx264 -g 12 base.ts"));
+  Make(kSource + std::string("-c:v mpeg4 -g 12 base.avi"));
+  Make("-f lavfi -i testsrc2=size=96x64:rate=25:duration=1 -c:v libx264 -g 12 other.ts");
+  Make("-f lavfi -i testsrc2=size=64x64:rate=25:duration=1 -c:v libx264 -g 12 small.ts");
+  Make("-f lavfi -i testsrc2=size=96x64:rate=25:duration=1 -pix_fmt yuv444p -c:v libx264 -g 12 deep.ts");
+  Make("-f lavfi -i color=red:size=64x64 -frames:v 1 cover.png");
+  const std::string mp4 = Slurp(Path("base.mp4"));
+  const std::string mkv = Slurp(Path("base.mkv"));
+  const std::string avi = Slurp(Path("base.avi"));
+  const std::string ts = Slurp(Path("base.ts"));
+  const auto spill = [this](const std::string& bytes) { Spill(Path("bad"), bytes); };
+  const auto make = [this](const std::string& arguments) { Make(arguments + " bad"); };
+  struct Row {
+    const char* name;
+    std::function<void()> make;
+    StatusCode code;
+    std::vector<const char*> says;
+  };
+  const std::vector<Row> rows{
+      {"empty", [&] { spill(""); }, StatusCode::kInvalidArgument, {"not a video"}},
+      {"text", [&] { spill("not a film, but a text about one\n"); }, StatusCode::kInvalidArgument, {"not a video"}},
+      {"noise", [&] { spill(std::string(100'000, '\x5a')); }, StatusCode::kInvalidArgument, {"not a video"}},
+      {"picture", [&] { spill(Slurp(Path("cover.png"))); }, StatusCode::kInvalidArgument, {"not a video"}},
+      {"playlist",
+       [&] { spill("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nbase.ts\n#EXT-X-ENDLIST\n"); },
+       StatusCode::kInvalidArgument,
+       {"playlist"}},
+      {"mp4 without its end", [&] { spill(mp4.substr(0, mp4.size() / 2)); }, StatusCode::kDataLoss, {"moov", "download"}},
+      {"mp4 of a few bytes", [&] { spill(mp4.substr(0, 40)); }, StatusCode::kDataLoss, {"moov"}},
+      {"mp4 cut off, header first",
+       [&] {
+         Make("-i base.mp4 -c copy -movflags +faststart -f mp4 bad");
+         const std::string whole = Slurp(Path("bad"));
+         spill(whole.substr(0, whole.size() - 10'000));
+       },
+       StatusCode::kDataLoss,
+       {"cut off", " s", "--tolerate"}},
+      {"mkv cut off", [&] { spill(mkv.substr(0, mkv.size() * 2 / 3)); }, StatusCode::kDataLoss, {"cut off", " s", "--tolerate"}},
+      {"mkv header alone", [&] { spill(mkv.substr(0, 60)); }, StatusCode::kDataLoss, {"cut off"}},
+      {"avi cut off", [&] { spill(avi.substr(0, avi.size() * 2 / 3)); }, StatusCode::kDataLoss, {"cut off", " s", "--tolerate"}},
+      {"sound alone", [&] { make("-i base.mp4 -vn -c copy -f mp4"); }, StatusCode::kInvalidArgument, {"sound", "no video"}},
+      {"sound with a cover",
+       [&] { make("-i base.mp4 -i cover.png -map 0:a -map 1:v -c:a copy -c:v copy -disposition:v attached_pic -f mp4"); },
+       StatusCode::kInvalidArgument,
+       {"cover", "no video"}},
+      {"a cover alone",
+       [&] { make("-i base.mkv -i cover.png -map 1:v -c copy -disposition:v attached_pic -f mp4"); },
+       StatusCode::kInvalidArgument,
+       {"no video"}},
+      {"encrypted",
+       [&] {
+         make(
+             "-i base.mp4 -c copy -encryption_scheme cenc-aes-ctr -encryption_key 76a6c65c5ea762046bd749a2e632ccbb -encryption_kid "
+             "a7e61c373e219033c21091fa607bf3b8 -f mp4");
+       },
+       StatusCode::kInvalidArgument,
+       {"encrypted"}},
+      {"another size in the middle",
+       [&] { spill(Joined("other.ts", Later("small.ts"))); },
+       StatusCode::kInvalidArgument,
+       {"64x64", "at 2.", "cut it there"}},
+      {"another format in the middle",
+       [&] { spill(Joined("other.ts", Later("deep.ts"))); },
+       StatusCode::kInvalidArgument,
+       {"yuv444p", "at 2.", "cut it there"}},
+      {"times that go back",
+       [&] { spill(Joined("other.ts", "other.ts")); },
+       StatusCode::kInvalidArgument,
+       {"no increasing time stamps", " s", "ffmpeg -fflags +genpts"}},
+      {"times that repeat",
+       [&] { make("-i base.mkv -c copy -bsf:v setts=pts='floor(PTS/80)*80':dts=DTS -f matroska"); },
+       StatusCode::kInvalidArgument,
+       {"no increasing time stamps", "ffmpeg -fflags +genpts"}},
+      {"no times", [&] { make("-i base.mkv -c copy -f h264"); }, StatusCode::kInvalidArgument, {"no time stamps", "ffmpeg -i"}},
+      {"packets lost in transmission",
+       [&] {
+         std::string damaged = ts;
+         damaged.erase(188 * (ts.size() / 188 / 2), 188 * 5);
+         spill(damaged);
+       },
+       StatusCode::kDataLoss,
+       {"damaged at", " s", "--tolerate"}},
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.name);
+    row.make();
+    VideoProbe probe;
+    VideoIndex index;
+    const Status status = ProbeAndIndex("bad", &probe, &index);
+    EXPECT_EQ(status.code(), row.code) << status;
+    EXPECT_THAT(status.message(), HasSubstr(Path("bad")));
+    for (const char* const part : row.says) EXPECT_THAT(status.message(), HasSubstr(part));
+    std::printf("%-32s %s\n", row.name, status.ToString().c_str());
+  }
+}
+
+// The facts that files tell of themselves, and whether their frames come out all the same.
+TEST_F(VideoTest, TellsWhatAVideoIs) {
+  Make(
+      "-f lavfi -i testsrc2=size=854x480:rate=24000/1001:duration=1 -f lavfi -i sine=duration=1 "
+      "-c:v libx265 -pix_fmt yuv420p10le -aspect 16:9 -color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc -color_range tv "
+      "-x265-params log-level=none:master-display='G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)':max-cll=1000,400 "
+      "-c:a aac -metadata:s:a language=fra -metadata:s:a title=voix hdr.mkv");
+  const auto probe = ProbeVideo(Path("hdr.mkv"));
+  ASSERT_TRUE(probe.ok()) << probe.status();
+  const VideoInfo& info = probe->info;
+  EXPECT_EQ(info.size, (Size{854, 480}));
+  EXPECT_EQ(info.codec, "hevc");
+  EXPECT_EQ(info.pixel_format, "yuv420p10le");
+  EXPECT_NEAR(info.frame_rate.value(), 24000.0 / 1001, 0.001);
+  EXPECT_EQ(info.time_base.den, 1000);
+  EXPECT_NEAR(info.sample_aspect.value() * 854 / 480, 16.0 / 9, 0.001);
+  EXPECT_EQ(info.colour.matrix, 9);
+  EXPECT_EQ(info.colour.primaries, 9);
+  EXPECT_EQ(info.colour.transfer, 16);
+  EXPECT_FALSE(info.colour.full_range);
+  EXPECT_EQ(info.hdr.primaries, (std::vector<int>{34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450}));
+  EXPECT_EQ(info.hdr.max_luminance, 10'000'000);
+  EXPECT_EQ(info.hdr.min_luminance, 50);
+  EXPECT_EQ(info.hdr.max_content_light, 1000);
+  EXPECT_EQ(info.hdr.max_frame_average_light, 400);
+  EXPECT_FALSE(IsInterlaced(info));
+  EXPECT_FALSE(probe->turned);
+  EXPECT_EQ(probe->container, "mkv");
+  ASSERT_EQ(probe->streams.size(), 2u);
+  EXPECT_EQ(probe->streams[1].kind, "audio");
+  EXPECT_EQ(probe->streams[1].codec, "aac");
+  EXPECT_EQ(probe->streams[1].language, "fra");
+  EXPECT_EQ(probe->streams[1].title, "voix");
+  Compare("hdr.mkv");
+
+  Make(kSource + std::string("-pix_fmt yuvj420p -c:v libx264 -g 12 full.mp4"));
+  Make("-i full.mp4 -c copy -metadata:s:v rotate=90 turned.mp4");
+  const auto turned = ProbeVideo(Path("turned.mp4"));
+  ASSERT_TRUE(turned.ok()) << turned.status();
+  EXPECT_TRUE(turned->turned);
+  EXPECT_EQ(turned->container, "mp4");
+  EXPECT_EQ(turned->info.size, (Size{96, 64}));
+  EXPECT_EQ(turned->info.pixel_format, "yuv420p");
+  EXPECT_TRUE(turned->info.colour.full_range);
+
+  for (const auto& [container, name] : std::map<std::string, std::string>{{"webm", "webm"}, {"mpegts", "mpegts"}, {"avi", "avi"}}) {
+    Make(kSource + std::string(container == "webm" ? "-c:v libvpx -deadline realtime" : "-c:v mpeg2video") + " -f " + container + " x");
+    const auto other = ProbeVideo(Path("x"));
+    ASSERT_TRUE(other.ok()) << other.status();
+    EXPECT_EQ(other->container, name);
+  }
+}
+
+TEST_F(VideoTest, OnlyTheFramesThemselvesCount) {
+  Make("-f lavfi -i testsrc2=size=96x64:rate=25:duration=1 -frames:v 1 -c:v libx264 one.mp4");
+  Compare("one.mp4");
+  Make("-f lavfi -i testsrc2=size=96x64:rate=25:duration=1 -frames:v 1 -c:v ffv1 one.mkv");
+  Compare("one.mkv");
+
+  for (const char* const coding :
+       {"-c:v ffv1 -pix_fmt yuv420p odd.mkv", "-c:v libvpx-vp9 -cpu-used 8 -pix_fmt yuv420p odd.webm", "-c:v mjpeg odd.mov"}) {
+    Make("-f lavfi -i testsrc2=size=854x480:rate=25:duration=1 -frames:v 9 -vf scale=853:479 " + std::string(coding));
+    const std::string name = std::string(coding).substr(std::string(coding).rfind(' ') + 1);
+    EXPECT_EQ(ProbeVideo(Path(name))->info.size, (Size{853, 479})) << name;
+    Compare(name);
+  }
+
+  // A name that says something else.
+  Make(kSource + std::string("-c:v libx264 -g 12 -f matroska film.jpg"));
+  Compare("film.jpg");
+
+  // A picture before the video among the streams.
+  Make("-f lavfi -i color=red:size=640x640 -frames:v 1 cover.png");
+  Make("-i cover.png -i film.jpg -map 0:v -map 1:v -c copy -disposition:v:0 attached_pic covered.mp4");
+  VideoProbe probe;
+  VideoIndex index;
+  Status status = ProbeAndIndex("covered.mp4", &probe, &index);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(index.pts.size(), 50u);
+  EXPECT_EQ(probe.info.size, (Size{96, 64}));
+
+  // Headers that lie about durations and counts.
+  Make("-i film.jpg -c copy plain.mp4");
+  std::string bytes = Slurp(Path("plain.mp4"));
+  for (const char* const atom : {"mvhd", "mdhd"}) {
+    const size_t at = bytes.find(atom);
+    ASSERT_NE(at, std::string::npos);
+    bytes.replace(at + 20, 4, std::string("\x00\x7f\xff\xff", 4));
+  }
+  Spill(Path("long.mp4"), bytes);
+  Compare("long.mp4");
+  Make("-i film.jpg -c copy plain.mkv");
+  bytes = Slurp(Path("plain.mkv"));
+  const size_t duration = bytes.find("\x44\x89\x88");
+  ASSERT_NE(duration, std::string::npos);
+  bytes.replace(duration + 3, 8, std::string("\x41\x4f\xff\xff\xff\xff\xff\xff", 8));
+  Spill(Path("long.mkv"), bytes);
+  Compare("long.mkv");
+  Make(kSource + std::string("-c:v mjpeg short.avi"));
+  bytes = Slurp(Path("short.avi"));
+  const size_t header = bytes.find("avih");
+  ASSERT_NE(header, std::string::npos);
+  bytes.replace(header + 8 + 16, 4, std::string("\x03\x00\x00\x00", 4));
+  Spill(Path("short.avi"), bytes);
+  Compare("short.avi");
+}
+
+TEST_F(VideoTest, TakesWhatIsThereOfACutFileWhenTold) {
+  Make(kSource + std::string("-c:v libx264 -g 12 whole.mkv"));
+  Make("-i whole.mkv -c copy -movflags +faststart whole.mp4");
+  for (const char* const name : {"whole.mkv", "whole.mp4"}) {
+    SCOPED_TRACE(name);
+    const std::string bytes = Slurp(Path(name));
+    const std::vector<Shown> expected = Decoded(name);
+    Spill(Path("cut"), bytes.substr(0, bytes.size() * 3 / 4));
+    VideoProbe probe;
+    VideoIndex index;
+    const Status status = ProbeAndIndex("cut", &probe, &index, true);
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_GT(index.pts.size(), 20u);
+    EXPECT_LT(index.pts.size(), 50u);
+    const auto reader = Open("cut", probe.info, {true, 2});
+    std::vector<Shown> got;
+    for (const Segment& segment : Cut(index, {9})) {
+      const Status read = ReadSegment(*reader, segment, &got);
+      ASSERT_TRUE(read.ok()) << read;
+    }
+    ASSERT_EQ(got.size(), index.pts.size());
+    for (size_t i = 0; i < 15; ++i) EXPECT_TRUE(got[i] == expected[i]) << "frame " << i;
+  }
+}
+
+TEST_F(VideoTest, NoticesAnotherFile) {
+  Make(kSource + std::string("-c:v libx264 -g 12 first.mkv"));
+  Make("-f lavfi -i testsrc2=size=96x64:rate=25:duration=1 -c:v libx264 -g 7 second.mkv");
+  Make("-f lavfi -i testsrc2=size=64x64:rate=25:duration=2 -c:v libx264 -g 12 small.mkv");
+  Make("-f lavfi -i testsrc2=size=96x64:rate=25:duration=2 -c:v ffv1 codec.mkv");
+  VideoProbe probe;
+  VideoIndex index;
+  const Status status = ProbeAndIndex("first.mkv", &probe, &index);
+  ASSERT_TRUE(status.ok()) << status;
+  for (const char* const name : {"second.mkv", "small.mkv", "codec.mkv"}) {
+    auto source = OpenFileSource(Path(name));
+    ASSERT_TRUE(source.ok());
+    const auto reader = VideoReader::Open(*std::move(source), probe.info, {false, 2});
+    std::vector<Shown> got;
+    const Status read = reader.ok() ? ReadSegment(**reader, CutOne(index, 30, 12), &got) : reader.status();
+    EXPECT_TRUE(read.code() == StatusCode::kDataLoss || read.code() == StatusCode::kInvalidArgument) << name << ": " << read;
+    EXPECT_THAT(read.message(), HasSubstr(name));
+    std::printf("%s: %s\n", name, read.ToString().c_str());
+  }
+}
+
+// A source that fails in the middle, as one over the network does.
+class FailingSource : public ByteSource {
+ public:
+  explicit FailingSource(const std::string& path) : source_(*OpenFileSource(path)) {}
+  int64_t size() const override { return source_->size(); }
+  const std::string& display() const override { return source_->display(); }
+  Result<size_t> Read(int64_t offset, char* buffer, size_t bytes) override {
+    if (offset > size() / 2) return UnavailableError("the coordinator is away");
+    return source_->Read(offset, buffer, std::min<size_t>(bytes, 10'000));
+  }
+
+ private:
+  std::unique_ptr<ByteSource> source_;
+};
+
+TEST_F(VideoTest, ErrorsOfTheSourceArriveUnchanged) {
+  for (const char* const name : {"film.mkv", "film.ts", "film.mp4"}) {
+    Make(
+        "-f lavfi -i testsrc2=size=320x180:rate=25:duration=8 -vf noise=alls=20:allf=t -c:v libx264 -preset ultrafast -crf 20 -g 50 "
+        "-movflags +faststart " +
+        std::string(name));
+    VideoProbe probe;
+    VideoIndex index;
+    const Status status = ProbeAndIndex(name, &probe, &index);
+    ASSERT_TRUE(status.ok()) << status;
+    const auto reader = VideoReader::Open(std::make_unique<FailingSource>(Path(name)), probe.info, {true, 2});
+    std::vector<Shown> got;
+    const Status read = reader.ok() ? ReadSegment(**reader, CutOne(index, 150, 12), &got) : reader.status();
+    EXPECT_EQ(read.code(), StatusCode::kUnavailable) << name << ": " << read;
+    EXPECT_THAT(read.message(), HasSubstr("the coordinator is away"));
   }
 }
 
