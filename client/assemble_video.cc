@@ -159,6 +159,11 @@ void MakeMiddleFrames(const JobRecord& record, const FetchPlan& plan, const Vide
 
 }  // namespace
 
+Status CheckSourceIsKnown(const PlannedFile& file) {
+  if (!file.input.empty()) return OkStatus();
+  return FailedPreconditionError("its sound and everything else that is not restored are in the original: fetch it where it was submitted");
+}
+
 Status FetchSegment(FarmConnection* farm, const JobRecord& record, const PlannedFile& file, const v1::TaskOutcome& task,
                     const CancelToken& cancel) {
   NSIC_ASSIGN_OR_RETURN(const std::string temporary, TemporaryPath(record, file.output));
@@ -172,10 +177,7 @@ Status FetchSegment(FarmConnection* farm, const JobRecord& record, const Planned
 
 Result<WrittenOutput> AssembleVideo(FarmConnection* farm, JobRecord* record, const FetchPlan& plan, const CancelToken& cancel) {
   const PlannedFile& file = *plan.file;
-  if (file.input.empty()) {
-    return FailedPreconditionError(
-        "its sound and everything else that is not restored are in the original: fetch it where it was submitted");
-  }
+  NSIC_RETURN_IF_ERROR(CheckSourceIsKnown(file));
   const FileStamp before(file.input);
   NSIC_ASSIGN_OR_RETURN(const std::string source_hash, Sha256OfFile(file.input));
   if (source_hash != file.sha256) return Changed(file);

@@ -10,13 +10,16 @@
 
 namespace nsic {
 
+// FAILED_PRECONDITION, for a video whose source this client does not know: it can do nothing with the segments.
+Status CheckSourceIsKnown(const PlannedFile& file);
+
 // Stores the segment that `task` made among the submit's temporary files, where it stays until its video is finished: a killed client
 // goes on with it. What is there already, with the right bytes, is not fetched again.
 Status FetchSegment(FarmConnection* farm, const JobRecord& record, const PlannedFile& file, const v1::TaskOutcome& task,
                     const CancelToken& cancel);
 
-// Joins the segments of plan.tasks, notes the output and renames it into place; then the segments go. FAILED_PRECONDITION without the
-// source, which has all that is not restored; DATA_LOSS when that has changed, or a segment is missing.
+// Joins the segments of plan.tasks, notes the output and renames it into place; then the segments go. DATA_LOSS when the source, which has
+// all that is not restored, has changed, or a segment is missing.
 Result<WrittenOutput> AssembleVideo(FarmConnection* farm, JobRecord* record, const FetchPlan& plan, const CancelToken& cancel);
 
 }  // namespace nsic

@@ -72,8 +72,8 @@ class JobRun {
     int64_t segment = 0;  // its task; 0: the whole file
   };
 
-  // Finds the videos that were finished in an earlier run: their segments have gone.
-  Status FindFinishedVideos(const std::vector<v1::TaskOutcome>& outcomes);
+  // Finds the videos that were finished in an earlier run: their segments have gone. And those that this client cannot finish.
+  Status SortOutVideos(const std::vector<v1::TaskOutcome>& outcomes);
   void Apply(const v1::TaskOutcome& outcome, std::vector<FetchItem>* ready);
   void OnEvent(const v1::JobEvent& event);
   void Watch();
@@ -123,10 +123,11 @@ void JobRun::Stop(const Status& why) {
   changed_.notify_all();
 }
 
-Status JobRun::FindFinishedVideos(const std::vector<v1::TaskOutcome>& outcomes) {
+Status JobRun::SortOutVideos(const std::vector<v1::TaskOutcome>& outcomes) {
   for (size_t i = 0; i < files_.size(); ++i) {
     const PlannedFile& file = job_.files[i];
     if (!file.video) continue;
+    files_[i].fetch_error = CheckSourceIsKnown(file);
     for (const WrittenOutput& written : context_.record->Find(file.output, file.sha256, job_.ParametersOf(file))) {
       if (!HasContent(file.output, written.sha256, written.bytes)) continue;
       std::vector<int64_t> ids;
@@ -151,7 +152,7 @@ void JobRun::Apply(const v1::TaskOutcome& outcome, std::vector<FetchItem>* ready
   file.tasks[outcome.task_id()] = outcome;
   file.ended = static_cast<int>(file.tasks.size()) >= file.parts;
   if (job_.files[index].video) {
-    if (outcome.end() == v1::TASK_END_DONE && !file.written && file.taken.insert(outcome.task_id()).second) {
+    if (outcome.end() == v1::TASK_END_DONE && !file.written && file.fetch_error.ok() && file.taken.insert(outcome.task_id()).second) {
       ++pending_fetches_;
       ready->push_back({index, outcome.task_id()});
     }
@@ -451,7 +452,7 @@ Result<JobEnd> JobRun::Run(const CancelToken& cancel) {
   });
   // What has ended already needs no source.
   NSIC_ASSIGN_OR_RETURN(const std::vector<v1::TaskOutcome> outcomes, context_.farm->ListOutputs(job_.job_id, 0, stop_));
-  NSIC_RETURN_IF_ERROR(FindFinishedVideos(outcomes));
+  NSIC_RETURN_IF_ERROR(SortOutVideos(outcomes));
   std::vector<std::thread> threads;
   for (size_t i = 0; i < kFetchThreads; ++i) threads.emplace_back([this] { Fetch(); });
   std::vector<FetchItem> ready;

@@ -382,7 +382,8 @@ TEST_F(ClientVideoJob, GoesOnWithTheSegmentsThatAKilledClientHad) {
   record_ = *JobRecord::Open(Path("out/nsic-report"), "k");
   ASSERT_TRUE(record_->job_is_open());
   for (const auto& entry : fs::recursive_directory_iterator(Path("out/nsic-report/tmp-k"))) {
-    if (entry.is_regular_file()) EXPECT_TRUE(WriteFileAtomically(entry.path().string(), "spoiled").ok());
+    if (!entry.is_regular_file()) continue;
+    ASSERT_TRUE(WriteFileAtomically(entry.path().string(), "spoiled").ok());
   }
   worker_.reset();
   StartWorker();
@@ -426,14 +427,19 @@ TEST_F(ClientVideoJob, WithoutItsSourceAVideoCannotBePutTogether) {
   StartWorker();
   RecordedJob job = Submit();
   ASSERT_FALSE(HasFailure());
-  ASSERT_TRUE(Run(job, cancel_).ok());
-  fs::remove(Output());
-  job.files[0].input.clear();
+  ASSERT_TRUE(farm_->blobs().UploadFile(Source(), job.files[0].sha256, job.files[0].bytes, cancel_).ok());
+  job.files[0].input.clear();  // as for a client that did not submit it
   run_.upload = false;
   const Result<JobEnd> end = Run(job, cancel_);
   ASSERT_TRUE(end.ok()) << end.status();
   EXPECT_EQ(end->files[0].state, FileState::kFailed);
   EXPECT_THAT(end->files[0].error, HasSubstr("where it was submitted"));
+  EXPECT_EQ(end->unfetched, 1);
+  const auto outcomes = farm_->ListOutputs(job.job_id, 0, cancel_);
+  ASSERT_TRUE(outcomes.ok());
+  for (const v1::TaskOutcome& outcome : *outcomes) {
+    EXPECT_FALSE(outcome.fetched()) << "the client that can use them is still to come";
+  }
 }
 
 TEST_F(ClientVideoJob, ReportsWhatAWorkerSaysOfABadVideo) {
