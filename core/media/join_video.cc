@@ -21,8 +21,10 @@ extern "C" {
 #include <set>
 #include <utility>
 
+#include "core/base/digest.h"
 #include "core/base/files.h"
 #include "core/media/convert_frame.h"
+#include "core/media/describe_stream.h"
 #include "core/media/open_video.h"
 #include "core/media/plan_encode.h"
 #include "core/media/segment_file.h"
@@ -32,6 +34,7 @@ namespace nsic {
 namespace {
 
 constexpr double kVerifyShare = 0.25;  // of the progress
+constexpr size_t kPrimingBytes = 8;    // of Matroska's element for a codec delay
 
 struct DictionaryOwner {
   ~DictionaryOwner() { av_dict_free(&entries); }
@@ -39,20 +42,6 @@ struct DictionaryOwner {
 };
 
 bool IsPicture(const AVStream& stream) { return (stream.disposition & AV_DISPOSITION_ATTACHED_PIC) != 0; }
-
-StreamFacts Facts(const AVStream& stream) {
-  StreamFacts facts;
-  facts.index = stream.index;
-  const char* const kind = av_get_media_type_string(stream.codecpar->codec_type);
-  facts.kind = kind != nullptr ? kind : "data";
-  facts.codec = stream.codecpar->codec_id == AV_CODEC_ID_NONE ? "" : avcodec_get_name(stream.codecpar->codec_id);
-  if (stream.codecpar->codec_type == AVMEDIA_TYPE_DATA && stream.codecpar->codec_tag != 0) {
-    facts.codec.clear();
-    for (int shift = 0; shift < 32; shift += 8) facts.codec += static_cast<char>(stream.codecpar->codec_tag >> shift & 0xff);
-  }
-  facts.attached_picture = IsPicture(stream);
-  return facts;
-}
 
 // What an entry of a stream's metadata says of the video that was, not of the one that is.
 bool IsStale(std::string_view key) {
@@ -228,6 +217,7 @@ struct Track {
   bool restored = false;
   bool picture = false;  // stands whole in the header
   std::unique_ptr<SubtitleConverter> converter;
+  std::string title, room;            // of a Matroska track, and what follows it until WritePriming()
   int64_t priming = 0;                // added to the times that are written, in the source's time base
   int64_t next_dts = AV_NOPTS_VALUE;  // in the source's time base: where a packet without a time belongs
   int64_t last_dts = AV_NOPTS_VALUE;  // written, in the output's
@@ -328,8 +318,8 @@ class Joiner {
     AVFormatContext& source = *source_->format();
     VideoProbe probe;  // what ContainerFaults wants to know
     probe.info = plan_.info;
-    for (unsigned i = 0; i < source.nb_streams; ++i) probe.streams.push_back(Facts(*source.streams[i]));
-    probe.turned = av_stream_get_side_data(source.streams[plan_.info.stream_index], AV_PKT_DATA_DISPLAYMATRIX, nullptr) != nullptr;
+    for (unsigned i = 0; i < source.nb_streams; ++i) probe.streams.push_back(DescribeStream(*source.streams[i]));
+    probe.turned = IsTurned(*source.streams[plan_.info.stream_index]);
     for (const ContainerFault& fault : ContainerFaults(probe, plan_.encode)) {
       if (!IsDropped(fault.stream)) return InvalidArgumentError(plan_.source_path + ": " + fault.what);
     }
@@ -523,7 +513,8 @@ class Joiner {
   }
 
   // Matroska has no time before 0. Samples that only prime the decoder are its "codec delay": players take it from the times of the
-  // packets, to which FFmpeg 5.1 leaves it to us to add it.
+  // packets, to which FFmpeg 5.1 leaves it to us to add it. It writes the delay for Opus alone; elsewhere room for it is made at the end of
+  // the track's name, where WritePriming() puts it.
   void DescribePriming(const AVStream& in, AVCodecParameters* parameters, Track* track) {
     const AVRational sample = {1, parameters->sample_rate};
     if (plan_.excerpt && parameters->codec_id != AV_CODEC_ID_OPUS) parameters->initial_padding = 0;  // it begins in the middle
@@ -534,6 +525,54 @@ class Joiner {
       if (before > parameters->initial_padding + rounding) parameters->initial_padding = static_cast<int>(before);
     }
     track->priming = av_rescale_q(parameters->initial_padding, sample, in.time_base);
+    if (track->priming == 0 || parameters->codec_id == AV_CODEC_ID_OPUS) return;
+    const AVDictionaryEntry* const title = av_dict_get(in.metadata, "title", nullptr, 0);
+    track->title = title != nullptr ? title->value : "";
+    // An empty title has no element: the room is then the whole of it, of which the head takes three bytes.
+    track->room = RandomHex(kPrimingBytes).substr(0, track->title.empty() ? kPrimingBytes - 3 : kPrimingBytes);
+    av_dict_set(&muxer_->streams[track->out]->metadata, "title", (track->title + track->room).c_str(), 0);
+  }
+
+  // Puts codec delays into the room that was made for them. The file is closed.
+  Status WritePriming() {
+    for (size_t i = 0; i < tracks_.size(); ++i) {
+      const Track& track = tracks_[i];
+      if (track.room.empty()) continue;
+      constexpr size_t kMostHeader = size_t{16} << 20;  // attached pictures and fonts stand behind the tracks
+      const UniqueFd fd(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+      if (!fd.valid()) return ErrnoError(errno, "cannot open " + path_);
+      std::string header(kMostHeader, '\0');
+      size_t have = 0;
+      while (have < header.size()) {
+        NSIC_ASSIGN_OR_RETURN(const size_t got, ReadSome(fd.get(), header.data() + have, header.size() - have, path_));
+        if (got == 0) break;
+        have += got;
+      }
+      header.resize(have);
+      const std::string text = track.title + track.room;
+      const size_t at = header.find(text);
+      // The element of a name: two bytes that say so, then one byte or two of its length.
+      const size_t lengths = text.size() < 127 ? 1 : 2;
+      if (at == std::string::npos || at < lengths + 2 || header.compare(at - lengths - 2, 2, "\x53\x6E") != 0 || text.size() > 16'000) {
+        return InternalError("no room for the codec delay of stream " + std::to_string(i) + " in " + path_);
+      }
+      const int64_t delay = av_rescale_q(track.priming, source_->format()->streams[i]->time_base, {1, 1'000'000'000});
+      std::string element = "\x56\xAA\x85";
+      for (int shift = 32; shift >= 0; shift -= 8) element += static_cast<char>(delay >> shift & 0xff);
+      if (!track.title.empty()) {
+        element += "\x53\x6E";
+        if (lengths == 1) {
+          element += static_cast<char>(0x80 | track.title.size());
+        } else {
+          element += static_cast<char>(0x40 | track.title.size() >> 8);
+          element += static_cast<char>(track.title.size() & 0xff);
+        }
+        element += track.title;
+      }
+      if (::lseek(fd.get(), static_cast<off_t>(at - lengths - 2), SEEK_SET) < 0) return ErrnoError(errno, "cannot write " + path_);
+      NSIC_RETURN_IF_ERROR(WriteAll(fd.get(), element, path_));
+    }
+    return OkStatus();
   }
 
   Status AddChapters() {
@@ -581,6 +620,9 @@ class Joiner {
       if (av_dict_get(muxer_->metadata, "com.", nullptr, AV_DICT_IGNORE_SUFFIX) != nullptr) {
         av_dict_set(&options.entries, "movflags", "use_metadata_tags", 0);
       }
+    }
+    for (const Track& track : tracks_) {
+      if (!track.room.empty()) av_dict_set(&options.entries, "write_crc32", "0", 0);  // it would not hold after WritePriming()
     }
     int error = avio_open(&muxer_->pb, ("file:" + path_).c_str(), AVIO_FLAG_WRITE);
     if (error < 0) return MuxError(error, "cannot create " + path_);
@@ -776,6 +818,7 @@ class Joiner {
     if (error < 0) return MuxError(error, "cannot write " + path_);
     error = avio_closep(&muxer_->pb);
     if (error < 0) return MuxError(error, "cannot write " + path_);
+    NSIC_RETURN_IF_ERROR(WritePriming());
     const UniqueFd fd(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd.valid() || ::fsync(fd.get()) != 0) return ErrnoError(errno, "cannot sync " + path_);
     return OkStatus();

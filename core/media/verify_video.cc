@@ -170,7 +170,7 @@ class Verifier {
       spans.insert({std::max(0, join - 1), std::min(frames, join + kFramesAfterJoin)});
     }
     NSIC_RETURN_IF_ERROR(file_->Select(video_));
-    NSIC_ASSIGN_OR_RETURN(const AvOwner<AVCodecContext> decoder, OpenDecoder(*file_, 0, false));
+    NSIC_ASSIGN_OR_RETURN(const AvOwner<AVCodecContext> decoder, OpenDecoder(*file_, 0, false, &damage_));
     size_t done = 0;
     for (const auto& [first, end] : spans) {
       NSIC_RETURN_IF_ERROR(DecodeSpan(decoder.get(), static_cast<size_t>(first), static_cast<size_t>(end)));
@@ -207,12 +207,12 @@ class Verifier {
         av_packet_unref(packet.get());
         continue;
       }
-      if (got < 0) return broken(next);
+      if (got < 0 || !IsWhole(*frame) || damage_ > 0) return broken(next);
       if (frame->pts < Rounded(next)) continue;  // on the way from the key frame
       bool full_range = false;
       const bool fits = frame->width == expected_.size.width && frame->height == expected_.size.height &&
                         (grey || PlainFormat(frame->format, &full_range) == expected_.pixel_format);
-      if (frame->pts != Rounded(next) || !IsWhole(*frame) || !fits) return broken(next);
+      if (frame->pts != Rounded(next) || !fits) return broken(next);
       ++next;
     }
     return OkStatus();
@@ -223,6 +223,7 @@ class Verifier {
   const CancelToken& cancel_;
   const std::function<void(double)>& progress_;
   std::unique_ptr<VideoFile> file_;
+  DamageReports damage_{0};
   int video_ = 0;            // its stream
   std::vector<int> number_;  // of each stream in expected_.streams, or -1
 };

@@ -105,7 +105,6 @@ Status SetOptions(const EncodePlan& plan, const HdrMetadata& hdr, AVCodecContext
     context->err_recognition |= AV_EF_EXPLODE;  // else a parameter that it does not know is ignored
   } else if (plan.encoder == "ffv1") {
     context->level = 3;
-    context->slices = plan.size.area() >= 640 * 480 ? 16 : 4;
     options.Set("slicecrc", "1");
   } else {
     return InvalidArgumentError("the encoder \"" + plan.encoder + "\" is not known");
