@@ -369,6 +369,7 @@ void JobRun::ShowProgress() {
   ProgressState shown;
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (!have_state_ && connection_.ok()) return;  // what an earlier run did would look like speed
     shown.activity = "restoring";
     shown.noun = NounFor(job_.files);
     shown.files = static_cast<int64_t>(files_.size());
