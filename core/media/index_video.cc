@@ -135,7 +135,10 @@ class Indexer {
         if (++unreadable < 64) continue;
         break;
       }
-      if (!*more) break;
+      if (!*more) {
+        if (file_.damaged() && !tolerate_) return AtLast(DataLossError(file_.display() + " is damaged"));
+        break;
+      }
       unreadable = 0;
       const PacketFacts facts = inspector.Inspect(*packet);
       NSIC_RETURN_IF_ERROR(Check(*packet, facts));
@@ -206,7 +209,7 @@ class Indexer {
   Status Check(const AVPacket& packet, const PacketFacts& facts) {
     const int64_t key = file_.Key(packet);
     if (key != AV_NOPTS_VALUE) last_ = std::max(last_, key);
-    if ((packet.flags & AV_PKT_FLAG_CORRUPT) != 0 && !tolerate_) {
+    if (((packet.flags & AV_PKT_FLAG_CORRUPT) != 0 || file_.damaged()) && !tolerate_) {
       return DataLossError(file_.display() + ": the video is damaged at " + last_time() +
                            "; copy or download it again, or let the frame before stand in for what is damaged with --tolerate");
     }

@@ -24,36 +24,49 @@ constexpr int kIoBuffer = 64 << 10;
 
 // What FFmpeg's decoders log when a frame's samples are not what was encoded. Other errors that they log (odd headers, unknown messages)
 // leave the samples alone.
-bool TellsDamage(const char* format) {
-  static constexpr const char* kWords[] = {"concealing %",
-                                           "error while decoding MB",
-                                           "CRC mismatch",
-                                           "CABAC_MAX_BIN",
-                                           "damaged at",
-                                           "corrupted at",
-                                           "bad vlc",
-                                           "error dc",
-                                           "corrupted macroblock",
-                                           "ac-tex",
-                                           "invalid cbp",
-                                           "slice mismatch",
-                                           "mb incr damaged",
-                                           "Error at MB",
-                                           "Frame num gap",
-                                           "Could not find ref with POC",
-                                           "Requested reference",
-                                           "Error parsing NAL unit",
-                                           "Error decoding slice",
-                                           "error count:"};
-  return std::any_of(std::begin(kWords), std::end(kWords), [format](const char* word) { return std::strstr(format, word) != nullptr; });
+constexpr const char* kDamagedFrame[] = {"concealing %",
+                                         "error while decoding MB",
+                                         "CRC mismatch",
+                                         "CABAC_MAX_BIN",
+                                         "damaged at",
+                                         "corrupted at",
+                                         "bad vlc",
+                                         "error dc",
+                                         "corrupted macroblock",
+                                         "ac-tex",
+                                         "invalid cbp",
+                                         "slice mismatch",
+                                         "mb incr damaged",
+                                         "Error at MB",
+                                         "Frame num gap",
+                                         "Could not find ref with POC",
+                                         "Requested reference",
+                                         "Error parsing NAL unit",
+                                         "Error decoding slice",
+                                         "error count:"};
+
+// What its demuxers log when they skip bytes until they find something that they know again.
+constexpr const char* kDamagedContainer[] = {"invalid as first byte of an EBML number", "exceeds containing master element",
+                                             "Read error at pos", "Packet mismatch"};
+
+template <size_t N>
+bool Holds(const char* format, const char* const (&words)[N]) {
+  return std::any_of(std::begin(words), std::end(words), [format](const char* word) { return std::strstr(format, word) != nullptr; });
 }
 
 // FFmpeg has one place for messages in a process, and writes them to the terminal, which belongs to the program. What matters to the user
-// comes back as errors; only damage is known from messages alone. A decoder's `opaque` is in core/media its DamageReports.
+// comes back as errors; only damage is known from messages alone. In core/media a decoder's `opaque` is its
+// DamageReports, and a demuxer's its VideoFile.
 void TakeMessage(void* from, int level, const char* format, va_list /*arguments*/) {
-  if (level > AV_LOG_INFO || from == nullptr || *static_cast<const AVClass* const*>(from) != avcodec_get_class()) return;
-  auto* const reports = static_cast<DamageReports*>(static_cast<AVCodecContext*>(from)->opaque);
-  if (reports != nullptr && TellsDamage(format)) reports->fetch_add(1);
+  if (level > AV_LOG_INFO || from == nullptr) return;
+  const AVClass* const kind = *static_cast<const AVClass* const*>(from);
+  if (kind == avcodec_get_class()) {
+    auto* const reports = static_cast<DamageReports*>(static_cast<AVCodecContext*>(from)->opaque);
+    if (reports != nullptr && Holds(format, kDamagedFrame)) reports->fetch_add(1);
+  } else if (kind == avformat_get_class() && level <= AV_LOG_ERROR) {
+    auto* const file = static_cast<VideoFile*>(static_cast<AVFormatContext*>(from)->opaque);
+    if (file != nullptr && Holds(format, kDamagedContainer)) file->NoteDamage();
+  }
 }
 
 std::string ErrorText(int error) {

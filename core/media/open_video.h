@@ -75,6 +75,10 @@ class VideoFile {
   // A packet's name by which its frame is found again: its pts, or in decode_order its dts. AV_NOPTS_VALUE: it has none.
   int64_t Key(const AVPacket& packet) const { return decode_order_ ? packet.dts : packet.pts; }
 
+  // Bytes of the container were skipped, and with them perhaps packets.
+  bool damaged() const { return damaged_; }
+  void NoteDamage() { damaged_ = true; }
+
   // The next packet of the selected stream; false at the end.
   Result<bool> Read(AVPacket* packet);
 
@@ -98,7 +102,8 @@ class VideoFile {
 
   const std::unique_ptr<ByteSource> source_;
   int64_t offset_ = 0;
-  Status read_error_;    // of source_, once there was one
+  Status read_error_;  // of source_, once there was one
+  bool damaged_ = false;
   bool refers_ = false;  // to other files, as playlists do
   AVIOContext* io_ = nullptr;
   AvOwner<AVFormatContext> format_;

@@ -592,6 +592,15 @@ TEST_F(VideoTest, RefusesBadFilesWithTheCure) {
        StatusCode::kInvalidArgument,
        {"no increasing time stamps", "ffmpeg -fflags +genpts"}},
       {"no times", [&] { make("-i base.mkv -c copy -f h264"); }, StatusCode::kInvalidArgument, {"no time stamps", "ffmpeg -i"}},
+      {"a hole in mkv",
+       [&] {
+         const std::vector<PacketPlace> packets = Packets("base.mkv");
+         std::string damaged = mkv;
+         damaged.replace(static_cast<size_t>(packets[20].position) - 2, 40, std::string(40, '\0'));
+         spill(damaged);
+       },
+       StatusCode::kDataLoss,
+       {"damaged", " s", "--tolerate"}},
       {"packets lost in transmission",
        [&] {
          std::string damaged = ts;
