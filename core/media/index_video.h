@@ -30,19 +30,25 @@ struct VideoProbe {
   bool turned = false;      // a display matrix says that players turn or mirror the picture
 };
 
-// Reads headers and decodes the first frame (which alone tells pixel format and field flags of some codecs). INVALID_ARGUMENT, naming the
-// file and the cure: no video stream, audio only, an attached picture only, encrypted, Dolby Vision, a pixel format that is not handled.
-// DATA_LOSS: damaged (missing moov, truncated header).
+// Reads headers and decodes the first frames, which alone tell the pixel format and fields of some codecs. What a file is is taken from its
+// bytes, not from its name. INVALID_ARGUMENT, naming the file and the cure: no video, no video stream, audio only, an attached picture only,
+// a playlist, encrypted, Dolby Vision, fields stored as pictures, a pixel format that is not handled. DATA_LOSS: damaged (missing moov,
+// truncated header). Fast however long the video is.
 Result<VideoProbe> ProbeVideo(const std::string& path);
 
-// Which frames a player presents. One demux pass where packets tell (DISCARD and hidden packets are no frames); a decode pass where they
-// do not: VP8/VP9 superframes without the split filter, field pictures, packed B-frames, missing or repeated timestamps. INVALID_ARGUMENT
-// with the time when timestamps are missing, repeated or going back even then, when size or pixel format change; DATA_LOSS when the file
-// ends early or a packet is damaged (unless `tolerate`). `progress` gets the share done, 0 to 1.
+// Exactly the frames that a decoder presents from the start of the file to its end. One demux pass where packets tell (those of edit lists
+// that are marked DISCARD and hidden VP8/VP9 frames present nothing), with the first frames decoded to see that they do; a decode pass where
+// they do not: pictures of single fields, splices, times that are missing or go back, AVI's B-frames, codecs that are not known well. A
+// key frame is one with which decoding can really start, not what the container flags: no gradual refreshes; open GOPs are, since their
+// leading pictures are presented before the key frame. What headers say of duration and count does not matter.
+// INVALID_ARGUMENT with the time and the cure when times are missing, repeated or going back, when size or pixel format change; DATA_LOSS
+// when the file ends early or a packet is damaged as far as the container shows it (unless `tolerate`). `progress` gets the share done, 0
+// to 1. 24 bytes a frame.
+// AVI files with B-frames tell no times but the order of decoding: the n-th frame then has the time of the n-th packet.
 Result<VideoIndex> IndexVideo(const std::string& path, const VideoInfo& info, bool tolerate, const CancelToken& cancel,
                               const std::function<void(double share)>& progress);
 
-// Fields of interlaced material: info.field_order, or when that is unspecified the flags of the first decoded frames, say interlaced.
+// Whether the stream or the flags of its first frames say that it holds fields. Frames that are progressive may be among them.
 bool IsInterlaced(const VideoInfo& info);
 
 }  // namespace nsic

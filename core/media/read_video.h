@@ -20,7 +20,10 @@ struct ReadVideoOptions {
   int threads = 0;  // of the decoder; 0: all cores
 };
 
-// One thread at a time.
+// Reads little more than the bytes of the frames that are asked for. One thread at a time.
+//
+// Whole is a frame of which FFmpeg's decoder has nothing bad to say, nor of those that it was made from: after a damaged reference frame none
+// is whole up to the next key frame. Decoders of arithmetic codes without checksums (VP8, VP9, much of HEVC) may not notice damage.
 class VideoReader {
  public:
   // `info` is what the index says: a file that is another has changed (DATA_LOSS).
