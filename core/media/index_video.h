@@ -31,15 +31,15 @@ struct VideoProbe {
 };
 
 // Reads headers and decodes the first frames, which alone tell the pixel format and fields of some codecs. What a file is is taken from its
-// bytes, not from its name. INVALID_ARGUMENT, naming the file and the cure: no video, no video stream, audio only, an attached picture only,
-// a playlist, encrypted, Dolby Vision, fields stored as pictures, a pixel format that is not handled. DATA_LOSS: damaged (missing moov,
-// truncated header). Fast however long the video is.
+// bytes, not from its name. INVALID_ARGUMENT, naming the file and the cure: no video, no video stream, audio only, an attached picture
+// only, a playlist, encrypted, Dolby Vision, fields stored as pictures, a pixel format that is not handled. DATA_LOSS: damaged (missing
+// moov, truncated header). Fast however long the video is.
 Result<VideoProbe> ProbeVideo(const std::string& path);
 
 // Exactly the frames that a decoder presents from the start of the file to its end. One demux pass where packets tell (those of edit lists
-// that are marked DISCARD and hidden VP8/VP9 frames present nothing), with the first frames decoded to see that they do; a decode pass where
-// they do not: pictures of single fields, splices, times that are missing or go back, AVI's B-frames, codecs that are not known well. A
-// key frame is one with which decoding can really start, not what the container flags: no gradual refreshes; open GOPs are, since their
+// that are marked DISCARD and hidden VP8/VP9 frames present nothing), with the first frames decoded to see that they do; a decode pass
+// where they do not: pictures of single fields, splices, times that are missing or go back, AVI's B-frames, codecs that are not known well.
+// A key frame is one with which decoding can really start, not what the container flags: no gradual refreshes; open GOPs are, since their
 // leading pictures are presented before the key frame. What headers say of duration and count does not matter.
 // INVALID_ARGUMENT with the time and the cure when times are missing, repeated or going back, when size or pixel format change; DATA_LOSS
 // when the file ends early or a packet is damaged as far as the container shows it (unless `tolerate`). `progress` gets the share done, 0

@@ -22,8 +22,8 @@ struct ReadVideoOptions {
 
 // Reads little more than the bytes of the frames that are asked for. One thread at a time.
 //
-// Whole is a frame of which FFmpeg's decoder has nothing bad to say, nor of those that it was made from: after a damaged reference frame none
-// is whole up to the next key frame. Decoders of arithmetic codes without checksums (VP8, VP9, much of HEVC) may not notice damage.
+// Whole is a frame of which FFmpeg's decoder has nothing bad to say, nor of those that it was made from: after a damaged reference frame
+// none is whole up to the next key frame. Decoders of arithmetic codes without checksums (VP8, VP9, much of HEVC) may not notice damage.
 class VideoReader {
  public:
   // `info` is what the index says: a file that is another has changed (DATA_LOSS).
