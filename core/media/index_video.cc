@@ -222,8 +222,11 @@ class Indexer {
       const char* const name = av_get_pix_fmt_name(static_cast<AVPixelFormat>(facts.pixel_format));
       if (facts.pixel_format != format_) return Changes("the pixel format " + std::string(name == nullptr ? "?" : name));
     }
-    if (packet.pos >= 0 && progress_ != nullptr && ++reported_ % 64 == 0) {
-      progress_(std::min(1.0, static_cast<double>(packet.pos) / static_cast<double>(std::max<int64_t>(file_.source().size(), 1))));
+    if (packet.pos >= 0 && progress_ != nullptr) {
+      const double share =
+          std::min(1.0, static_cast<double>(packet.pos) / static_cast<double>(std::max<int64_t>(file_.source().size(), 1)));
+      // A second pass begins anew, which nobody wants to see.
+      if (share >= reported_ + 0.001) progress_(reported_ = share);
     }
     return OkStatus();
   }
@@ -266,8 +269,8 @@ class Indexer {
   const CancelToken& cancel_;
   const std::function<void(double)>& progress_;
   int64_t last_ = INT64_MIN;  // the largest key so far
-  int64_t reported_ = 0;
-  Size size_;  // of the first packet that tells one
+  double reported_ = 0;       // share
+  Size size_;                 // of the first packet that tells one
   int format_ = -1;
 };
 
