@@ -31,6 +31,14 @@ FrameOptions ToFrameOptions(const v1::RestoreOptions& options, int network_scale
   return frame;
 }
 
+// What a FrameConverter works with, at most: frames of floats in the plan's size and, where strength blends them, in the network's.
+int64_t ConverterBytes(const VideoInfo& info, const EncodePlan& plan, const FrameOptions& options) {
+  const Size network{info.size.width * options.network_scale, info.size.height * options.network_scale};
+  const int64_t in_plan = 1 + (plan.size != network ? 1 : 0) + (options.sharpen > 0 ? 1 : 0);
+  const int64_t in_network = options.strength < 1 ? 2 : 0;
+  return 3 * int64_t{sizeof(float)} * (plan.size.area() * in_plan + network.area() * in_network);
+}
+
 // Samples of 8 bits that differ by `levels`, as floats; a little more, since they have been through a conversion.
 float ThresholdOf(int levels) { return levels <= 0 ? 0.0f : (static_cast<float>(levels) + 0.01f) / 255.0f; }
 
@@ -161,7 +169,8 @@ Result<std::unique_ptr<ByteSource>> SegmentTask::OpenSource() {
 MaybeFailure SegmentTask::ReserveMemory() {
   const int scale = enhancer_->card().scale;
   stages_.enhancer = enhancer_->ForFrames(info_.size, ThresholdOf(lease_.options().static_threshold()));
-  const int64_t codecs = DecoderBytes(info_, kDecoderThreads) + EncoderBytes(plan_) + stages_.enhancer->memory_bytes();
+  const int64_t codecs = DecoderBytes(info_, kDecoderThreads) + EncoderBytes(plan_) + stages_.enhancer->memory_bytes() +
+                         ConverterBytes(info_, plan_, ToFrameOptions(lease_.options(), scale));
   buffers_ = FrameBuffers();
   // Two tasks should fit: while one ends, the next one begins.
   if (2 * (codecs + buffers_.bytes(info_.size, scale)) > tools_->memory->capacity()) buffers_ = kTightBuffers;
