@@ -709,6 +709,7 @@ class Joiner {
       }
       if (format.streams[stream]->discard == AVDISCARD_ALL || IsPicture(*format.streams[stream])) continue;
       FillTimes(*format.streams[stream], packet.get());
+      if (IsHidden(*format.streams[stream], packet.get())) continue;
       if (plan_.excerpt) {
         const AVRational time_base = format.streams[stream]->time_base;
         if (av_compare_ts(packet->pts, time_base, plan_.pts.front(), time_base_) < 0) continue;
@@ -716,6 +717,17 @@ class Joiner {
       }
       return packet;
     }
+  }
+
+  // Whether an edit list hides a subtitle whole, which begins before the video does. What shows of one that goes on is cut to that.
+  // (Sound that is hidden primes the decoder and is carried.)
+  static bool IsHidden(const AVStream& stream, AVPacket* packet) {
+    if (stream.codecpar->codec_type != AVMEDIA_TYPE_SUBTITLE || (packet->flags & AV_PKT_FLAG_DISCARD) == 0) return false;
+    if (packet->pts >= 0 || packet->pts + packet->duration <= 0) return true;
+    packet->duration += packet->pts;
+    packet->pts = packet->dts = 0;
+    packet->flags &= ~AV_PKT_FLAG_DISCARD;
+    return false;
   }
 
   // A packet without times follows the one before.
