@@ -57,7 +57,7 @@ class VideoBadInputTest(FarmTest):
             for size in ("128x96", "160x120"):
                 ffmpeg("-i", base, "-vf", "scale=%s" % size.replace("x", ":"), "-c:v", "libx264", self.path(size + ".ts"))
                 parts.write("file '%s'\n" % self.path(size + ".ts"))
-        ffmpeg("-f", "concat", "-safe", 0, "-i", self.path("parts.txt"), "-c", "copy", add("changing.ts", "failed", "changing.ts", "size"))
+        ffmpeg("-f", "concat", "-safe", 0, "-i", self.path("parts.txt"), "-c", "copy", add("changing.ts", "failed", "changing.ts", "changes to 160x120 pixels"))
         # Each frame has a cluster: the one at 1200 ms gets the time of the one before, or an earlier one.
         ffmpeg("-i", base, "-c:v", "mjpeg", self.path("intra.mkv"))
         cluster = lambda milliseconds: b"\xe7\x82" + struct.pack(">H", milliseconds)
