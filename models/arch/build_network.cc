@@ -28,7 +28,8 @@ class Identity : public Network {
 // The light enhancer on the CPU.
 class FastLight : public Network {
  public:
-  FastLight(const std::map<std::string, int64_t>& parameters, WeightReader& reader) : convs_(Layers(parameters, reader), std::make_shared<WorkspacePool>()) {}
+  FastLight(const std::map<std::string, int64_t>& parameters, WeightReader& reader)
+      : convs_(Layers(parameters, reader), std::make_shared<WorkspacePool>()) {}
 
   at::Tensor Forward(const at::Tensor& x) const override { return x + at::pixel_shuffle(convs_(at::pixel_unshuffle(x, 2)), 2); }
   int64_t PeakBytes(int64_t height, int64_t width) const override {

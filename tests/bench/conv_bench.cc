@@ -126,7 +126,8 @@ int Main(int argc, char** argv) {
   ConvStack::Workspace workspace;
   at::Tensor residual = at::empty({1, 12, kHeight / 2, kWidth / 2});
   const auto winograd = [&] {
-    stack.Run(ConvStack::Layout::kPlanar, cells.data_ptr<float>(), kHeight / 2, kWidth / 2, residual.data_ptr<float>(), threads, &workspace);
+    stack.Run(ConvStack::Layout::kPlanar, cells.data_ptr<float>(), kHeight / 2, kWidth / 2, residual.data_ptr<float>(), threads,
+              &workspace);
     return picture + at::pixel_shuffle(residual, 2);
   };
   LightNet last_net(parameters);  // with its weights laid out by channels
