@@ -329,7 +329,8 @@ TEST_F(VideoWorkerTest, EachFailureHasItsClassAndMessageAndStopsNothing) {
   add(with_bytes("text", "this is no video"), v1::FAILURE_CLASS_BAD_INPUT, "album/good.mp4");
   add(with_bytes("empty", ""), v1::FAILURE_CLASS_BAD_INPUT, "album/good.mp4");
   add(with_bytes("half", bytes.substr(0, bytes.size() / 2)), v1::FAILURE_CLASS_BAD_INPUT, "album/good.mp4");
-  add(with_bytes("other video", Slurp(MakeFile("another.mkv", "-c:v libx265 -x265-params log-level=none"))), v1::FAILURE_CLASS_BAD_INPUT, "album/good.mp4");
+  add(with_bytes("other video", Slurp(MakeFile("another.mkv", "-c:v libx265 -x265-params log-level=none"))), v1::FAILURE_CLASS_BAD_INPUT,
+      "album/good.mp4");
   {
     v1::LeasedTask task = Lease("no such frame", good, 0, 60);
     task.mutable_segment()->set_pts_deltas(30, task.segment().pts_deltas(30) + 1);
