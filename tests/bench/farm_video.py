@@ -2,20 +2,23 @@
 """What the farm makes of videos, each figure beside the one it is held against, measured in the same run.
 
   farm_video.py throughput [ROUNDS]   1080p, decode + identity + encode (x264 medium, CRF 18, 2 threads) against the ffmpeg command line
+  farm_video.py lite [ROUNDS]         1080p through kairitsu-lite, against the bare engine on the same frames (video_bench)
   farm_video.py held                  every frame doubled, against as many distinct frames; hit rates and PSNR of --static-threshold
   farm_video.py long [MINUTES]        minutes (30) of 320x180 end to end: peak memory of coordinator, worker and client
 
 Programs are those of $NSIC_BIN or build/bin."""
 import json
 import os
+import re
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
-from farm import LITE, SAMPLES, Farm, FarmTest, ffmpeg, read  # noqa: E402
+from farm import BIN, LITE, SAMPLES, Farm, FarmTest, ffmpeg, read  # noqa: E402
 from videos import frame_count, psnr  # noqa: E402
 
 MEBI = 1 << 20
@@ -80,6 +83,21 @@ def throughput(rounds=3):
     bench.end()
 
 
+def lite(rounds=3):
+    bench = Bench()
+    bench.start()
+    frames, pack = 60, os.path.join(BIN, "..", "share", "nsic", "models", LITE)
+    farm_seconds, engine_seconds = [], []
+    for i in range(rounds + 1):  # the first loads and measures the model
+        source = moving(bench.path("source%d.mp4" % i), frames, 25, (1920, 1080), ["libx264", "-preset", "veryfast", "-crf", str(20 + i)])
+        farm_seconds.append(bench.submit(source, "out%d" % i, "--model", LITE)[0])
+        text = subprocess.run([os.path.join(BIN, "video_bench"), source, pack], check=True, stdout=subprocess.PIPE, text=True).stdout
+        engine_seconds.append(frames * float(re.search(r"enhance +([0-9.]+) ms a frame", text).group(1)) / 1000)
+    ours, bare = frames / statistics.median(farm_seconds[1:]), frames / statistics.median(engine_seconds[1:])
+    print("1080p, %s, medians of %d rounds: farm %.2f fps, bare engine %.2f fps, ratio %.2f" % (LITE, rounds, ours, bare, ours / bare))
+    bench.end()
+
+
 def held():
     bench = Bench()
     bench.start()
@@ -134,7 +152,7 @@ def long(minutes=30):
 
 
 if __name__ == "__main__":
-    commands = {"throughput": throughput, "held": held, "long": long}
+    commands = {"throughput": throughput, "lite": lite, "held": held, "long": long}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         raise SystemExit(__doc__)
     commands[sys.argv[1]](*[float(a) if "." in a else int(a) for a in sys.argv[2:]])
