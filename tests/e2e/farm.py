@@ -334,7 +334,7 @@ class FarmTest(unittest.TestCase):
                 "tiling": {"tile": 512, "halo": 0, "overlap": 0, "multiple": 1, "blend": "none"}, "weights_sha256": hashlib.sha256(weights).hexdigest(),
                 "licence": "Apache-2.0", "description": "Gives back its input."}
         folder = self.path("packs", name)
-        os.makedirs(folder)
+        os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, "weights.safetensors"), "wb") as out:
             out.write(weights)
         with open(os.path.join(folder, "model.json"), "w") as out:
