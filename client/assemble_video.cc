@@ -128,29 +128,39 @@ ReportVideo Facts(const FetchPlan& plan, const VideoMessage& video, const VideoI
   return facts;
 }
 
-// Pictures of the frame in the middle for the report, from the source and from its segment: large ones for the page's slider. A report
+// The frame that the report shows: near the middle, and where a segment begins if it is not the very first, since neither side has far to
+// go from a key frame to that one.
+int FrameToShow(const v1::FrameRange& range, const std::vector<const v1::TaskOutcome*>& tasks) {
+  const int middle = range.first() + range.count() / 2;
+  for (const v1::TaskOutcome* task : tasks) {
+    const v1::FrameRange& frames = task->frames();
+    if (frames.first() > range.first() && frames.first() <= middle && middle < frames.first() + frames.count()) return frames.first();
+  }
+  return middle;
+}
+
+// Pictures of one frame for the report, from the source and from its segment: large ones for the page's slider. A report
 // without them is worse, a job that fails for them would be worse still; what cannot be made stays empty.
-void MakeMiddleFrames(const JobRecord& record, const FetchPlan& plan, const VideoMessage& video, const VideoIndex& index,
+void MakeReportFrames(const JobRecord& record, const FetchPlan& plan, const VideoMessage& video, const VideoIndex& index,
                       const std::vector<const v1::TaskOutcome*>& tasks, const std::vector<std::string>& segments, const CancelToken& cancel,
                       ReportVideo* facts) {
-  const v1::FrameRange& range = plan.file->video->message.range();
-  const int middle = range.first() + range.count() / 2;
+  const int shown = FrameToShow(plan.file->video->message.range(), tasks);
   const std::string folder = record.report_folder() + "/frames";
   if (!MakeFolders(folder).ok()) return;
   const std::string base = folder + "/" + Sha256Hex(plan.file->output).substr(0, 16);
   const auto at = [&base](const char* end) { return [path = base + end](int) { return path; }; };
-  if (ExtractFrames(plan.file->input, video.info, index, {middle}, plan.tolerate, at("-before.png"), cancel).ok()) {
+  if (ExtractFrames(plan.file->input, video.info, index, {shown}, plan.tolerate, at("-before.png"), cancel).ok()) {
     facts->before_frame = base + "-before.png";
   }
   for (size_t i = 0; i < tasks.size(); ++i) {
     const v1::FrameRange& frames = tasks[i]->frames();
-    if (middle < frames.first() || middle >= frames.first() + frames.count()) continue;
+    if (shown < frames.first() || shown >= frames.first() + frames.count()) continue;
     Result<VideoProbe> segment = ProbeVideo(segments[i]);
     if (!segment.ok()) return;
     segment->info.colour = video.info.colour;  // which a segment's file does not tell with every codec
     const Result<VideoIndex> of_segment = IndexVideo(segments[i], segment->info, false, cancel, [](double) {});
     if (!of_segment.ok()) return;
-    const std::vector<int> wanted = {middle - frames.first()};
+    const std::vector<int> wanted = {shown - frames.first()};
     if (ExtractFrames(segments[i], segment->info, *of_segment, wanted, false, at("-after.png"), cancel).ok()) {
       facts->after_frame = base + "-after.png";
     }
@@ -211,7 +221,7 @@ Result<WrittenOutput> AssembleVideo(FarmConnection* farm, JobRecord* record, con
   written.size = result.size;
   written.video = Facts(plan, *video, index, join.pts, source);
   written.video->notes = result.notes;
-  MakeMiddleFrames(*record, plan, *video, index, tasks, join.segments, cancel, &*written.video);
+  MakeReportFrames(*record, plan, *video, index, tasks, join.segments, cancel, &*written.video);
   NSIC_ASSIGN_OR_RETURN(written.sha256, Sha256OfFile(joined));
   NSIC_RETURN_IF_ERROR(cancel.Check());
   if (!before.SameAs(FileStamp(file.input))) return Changed(file);

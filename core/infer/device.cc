@@ -52,7 +52,7 @@ Result<LoadedNetwork> LoadNetwork(const ModelPack& pack, const EngineOptions& op
       at::globalContext().setDeterministicCuDNN(true);
       at::globalContext().setAllowTF32CuDNN(false);
     }
-    NSIC_ASSIGN_OR_RETURN(loaded.network, BuildNetwork(pack, at::Device(loaded.device)));
+    NSIC_ASSIGN_OR_RETURN(loaded.network, BuildNetwork(pack, {at::Device(loaded.device), at::kFloat}));
     return OkStatus();
   }));
   return loaded;

@@ -25,7 +25,7 @@ class Identity : public Network {
 };
 
 #ifdef NSIC_CPU_FAST_PATH
-// The light enhancer on the CPU.
+// The light enhancer on the CPU in fp32.
 class FastLight : public Network {
  public:
   FastLight(const std::map<std::string, int64_t>& parameters, WeightReader& reader)
@@ -57,47 +57,108 @@ class FastLight : public Network {
 
 class Light : public Network {
  public:
-  Light(const std::map<std::string, int64_t>& parameters, WeightReader& reader) : net_(parameters), features_(parameters.at("features")) {
+  Light(const std::map<std::string, int64_t>& parameters, at::ScalarType type, WeightReader& reader)
+      : net_(parameters), type_(type), features_(parameters.at("features")) {
     const torch::NoGradGuard no_gradients;
-    for (auto& item : net_->named_parameters()) item.value().set_data(reader.Take(item.key(), item.value().sizes()));
+    for (auto& item : net_->named_parameters()) item.value().set_data(reader.Take(item.key(), item.value().sizes()).to(type));
   }
-  at::Tensor Forward(const at::Tensor& x) const override { return net_->forward(x); }
+  at::Tensor Forward(const at::Tensor& x) const override { return net_->forward(x, type_); }
   int64_t PeakBytes(int64_t height, int64_t width) const override { return 4 * height * width * (features_ + 9); }
 
  private:
   LightNet net_;
+  at::ScalarType type_;
   int64_t features_;
 };
 
 // SRVGGNetCompact ("Compact"): plain convolutions with PReLU, a pixel shuffle, plus the nearest-upscaled input.
 // Source: https://github.com/xinntao/Real-ESRGAN, realesrgan/archs/srvgg_arch.py
+struct SrvggShape {
+  int64_t features = 0;
+  int64_t convolutions = 0;  // the first and the last too
+  int64_t scale = 1;
+};
+
+struct SrvggLayer {
+  Conv2d conv;
+  at::Tensor slope;  // undefined after the last convolution
+};
+
+std::vector<SrvggLayer> TakeSrvggLayers(const SrvggShape& shape, WeightReader& reader) {
+  std::vector<SrvggLayer> layers;
+  for (int64_t i = 0; i < shape.convolutions; ++i) {
+    const bool last = i + 1 == shape.convolutions;
+    SrvggLayer layer;
+    layer.conv = reader.TakeConv("body." + std::to_string(2 * i),
+                                 {i == 0 ? 3 : shape.features, last ? 3 * shape.scale * shape.scale : shape.features});
+    if (!last) layer.slope = reader.Take("body." + std::to_string(2 * i + 1) + ".weight", {shape.features});
+    layers.push_back(std::move(layer));
+  }
+  return layers;
+}
+
+at::Tensor AddUpscaled(const at::Tensor& residual, const at::Tensor& input, int64_t scale) {
+  return at::pixel_shuffle(residual, scale)
+      .to(input.scalar_type())
+      .add_(at::upsample_nearest2d(input, {input.size(2) * scale, input.size(3) * scale}));
+}
+
+#ifdef NSIC_CPU_FAST_PATH
+// On the CPU in fp32.
+class FastSrvggCompact : public Network {
+ public:
+  FastSrvggCompact(const SrvggShape& shape, WeightReader& reader)
+      : scale_(shape.scale), convs_(Layers(shape, reader), std::make_shared<WorkspacePool>()) {}
+
+  at::Tensor Forward(const at::Tensor& x) const override { return AddUpscaled(convs_(x), x, scale_); }
+  int64_t PeakBytes(int64_t height, int64_t width) const override {
+    // The last convolution's output, shuffled, and the upscaled input.
+    return convs_.Bytes(height, width) + 4 * 3 * 3 * scale_ * scale_ * height * width;
+  }
+
+ private:
+  static std::vector<ConvLayer> Layers(const SrvggShape& shape, WeightReader& reader) {
+    std::vector<ConvLayer> layers;
+    for (const SrvggLayer& layer : TakeSrvggLayers(shape, reader)) {
+      const at::Tensor slope = layer.slope.defined() ? layer.slope : at::ones({layer.conv.weight.size(0)});
+      layers.push_back(ToConvLayer(layer.conv.weight, layer.conv.bias, slope));
+    }
+    return layers;
+  }
+
+  int64_t scale_;
+  FastConvs convs_;
+};
+#endif  // NSIC_CPU_FAST_PATH
+
 class SrvggCompact : public Network {
  public:
-  // `convolutions` counts the first and the last too.
-  SrvggCompact(int64_t features, int64_t convolutions, int64_t scale, WeightReader& reader) : features_(features), scale_(scale) {
-    for (int64_t i = 0; i < convolutions; ++i) {
-      const bool last = i + 1 == convolutions;
-      const std::string index = std::to_string(2 * i);
-      convs_.push_back(reader.TakeConv("body." + index, {i == 0 ? 3 : features, last ? 3 * scale * scale : features}));
-      if (!last) slopes_.push_back(reader.Take("body." + std::to_string(2 * i + 1) + ".weight", {features}));
+  SrvggCompact(const SrvggShape& shape, at::ScalarType type, WeightReader& reader)
+      : shape_(shape), type_(type), layers_(TakeSrvggLayers(shape, reader)) {
+    for (SrvggLayer& layer : layers_) {
+      layer.conv = layer.conv.To(type);
+      if (layer.slope.defined()) layer.slope = layer.slope.to(type);
     }
   }
 
   at::Tensor Forward(const at::Tensor& input) const override {
     // A quarter faster on the CPU than planes.
-    at::Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast);
-    for (size_t i = 0; i < slopes_.size(); ++i) x = at::prelu(convs_[i](x), slopes_[i]);
-    x = at::pixel_shuffle(convs_.back()(x), scale_);
-    return x.add_(at::upsample_nearest2d(input, {input.size(2) * scale_, input.size(3) * scale_}));
+    at::Tensor x = input.to(type_).contiguous(at::MemoryFormat::ChannelsLast);
+    for (const SrvggLayer& layer : layers_) {
+      x = layer.conv(x);
+      if (layer.slope.defined()) x = at::prelu(x, layer.slope);
+    }
+    return AddUpscaled(x, input, shape_.scale);
   }
 
-  int64_t PeakBytes(int64_t height, int64_t width) const override { return 4 * height * width * (6 * features_ + 9 * scale_ * scale_); }
+  int64_t PeakBytes(int64_t height, int64_t width) const override {
+    return 4 * height * width * (6 * shape_.features + 9 * shape_.scale * shape_.scale);
+  }
 
  private:
-  int64_t features_;
-  int64_t scale_;
-  std::vector<Conv2d> convs_;
-  std::vector<at::Tensor> slopes_;
+  SrvggShape shape_;
+  at::ScalarType type_;
+  std::vector<SrvggLayer> layers_;
 };
 
 // The parameters of a card, checked against what the architecture takes.
@@ -129,24 +190,42 @@ class ParameterReader {
   Status error_;
 };
 
-std::unique_ptr<Network> BuildLight(const std::map<std::string, int64_t>& parameters, const at::Device& device, WeightReader& reader) {
+// Whether the CPU's fast path computes this.
+bool Fast(const NetworkOptions& options) {
 #ifdef NSIC_CPU_FAST_PATH
-  if (device.is_cpu()) return std::make_unique<FastLight>(parameters, reader);
+  return options.device.is_cpu() && options.type == at::kFloat;
 #else
-  (void)device;
+  (void)options;
+  return false;
 #endif
-  return std::make_unique<Light>(parameters, reader);
 }
 
-Result<std::unique_ptr<Network>> Build(const ModelPack& pack, const at::Device& device) {
+std::unique_ptr<Network> BuildLight(const std::map<std::string, int64_t>& parameters, const NetworkOptions& options, WeightReader& reader) {
+#ifdef NSIC_CPU_FAST_PATH
+  if (Fast(options)) return std::make_unique<FastLight>(parameters, reader);
+#endif
+  return std::make_unique<Light>(parameters, options.type, reader);
+}
+
+std::unique_ptr<Network> BuildSrvgg(const SrvggShape& shape, const NetworkOptions& options, WeightReader& reader) {
+#ifdef NSIC_CPU_FAST_PATH
+  if (Fast(options)) return std::make_unique<FastSrvggCompact>(shape, reader);
+#endif
+  return std::make_unique<SrvggCompact>(shape, options.type, reader);
+}
+
+Result<std::unique_ptr<Network>> Build(const ModelPack& pack, const NetworkOptions& options) {
   const ModelCard& card = pack.card;
   const auto expect = [&](ModelTask task, int scale) -> Status {
     if (card.task != task) return InvalidArgumentError("architecture " + card.architecture + " does not fit the card's task");
     if (card.scale != scale) return InvalidArgumentError("architecture " + card.architecture + " has scale " + std::to_string(scale));
     return OkStatus();
   };
+  if (options.type != at::kFloat && card.task != ModelTask::kEnhance) {
+    return InvalidArgumentError("architecture " + card.architecture + " runs in fp32 only");
+  }
   ParameterReader parameters(card);
-  WeightReader reader(pack.weights, device);
+  WeightReader reader(pack.weights, options.device);
   std::unique_ptr<Network> network;
   if (card.architecture == "identity") {
     NSIC_RETURN_IF_ERROR(expect(ModelTask::kEnhance, 1));
@@ -155,19 +234,19 @@ Result<std::unique_ptr<Network>> Build(const ModelPack& pack, const at::Device& 
   } else if (card.architecture == "light") {
     NSIC_RETURN_IF_ERROR(expect(ModelTask::kEnhance, 1));
     NSIC_RETURN_IF_ERROR(CheckLightNetParameters(card.parameters));
-    network = BuildLight(card.parameters, device, reader);
+    network = BuildLight(card.parameters, options, reader);
   } else if (card.architecture == "ns-iqe") {
     NSIC_RETURN_IF_ERROR(expect(ModelTask::kEnhance, 1));
     const NsIqeShape shape{parameters.Take("features", 2, 512), parameters.Take("blocks", 1, 256)};
     NSIC_RETURN_IF_ERROR(parameters.Finish());
-    network = BuildNsIqe(shape, reader);
+    network = BuildNsIqe(shape, options, reader);
   } else if (card.architecture == "srvgg-compact") {
     const int64_t features = parameters.Take("features", 1, 1024);
     const int64_t layers = parameters.Take("layers", 2, 256);
     NSIC_RETURN_IF_ERROR(parameters.Finish());
     if (card.scale < 1 || card.scale > 8) return InvalidArgumentError("architecture srvgg-compact takes scales from 1 to 8");
     NSIC_RETURN_IF_ERROR(expect(ModelTask::kEnhance, card.scale));
-    network = std::make_unique<SrvggCompact>(features, layers, card.scale, reader);
+    network = BuildSrvgg({features, layers, card.scale}, options, reader);
   } else if (card.architecture == "ns-iqa") {
     NSIC_RETURN_IF_ERROR(expect(ModelTask::kScore, 1));
     NSIC_RETURN_IF_ERROR(parameters.Finish());
@@ -187,8 +266,8 @@ Result<std::unique_ptr<Network>> Build(const ModelPack& pack, const at::Device& 
 
 }  // namespace
 
-Result<std::unique_ptr<Network>> BuildNetwork(const ModelPack& pack, const at::Device& device) {
-  Result<std::unique_ptr<Network>> network = Build(pack, device);
+Result<std::unique_ptr<Network>> BuildNetwork(const ModelPack& pack, const NetworkOptions& options) {
+  Result<std::unique_ptr<Network>> network = Build(pack, options);
   if (!network.ok()) return network.status().WithContext("model " + pack.card.name);
   return network;
 }

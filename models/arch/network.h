@@ -3,6 +3,8 @@
 #define NSIC_MODELS_ARCH_NETWORK_H_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
 
 #include <cstdint>
 #include <memory>
@@ -17,6 +19,7 @@ class Network {
  public:
   virtual ~Network() = default;
 
+  // fp32 goes in and comes out, whatever the network computes in.
   // An enhancer: N x 3 x h x w in [0, 1], h and w multiples of the pack's tiling.multiple -> N x 3 x (scale h) x (scale w).
   // A scorer: N x 3 x 256 x 256, normalised -> N x 1. A classifier: the same -> N x classes, before the softmax.
   virtual at::Tensor Forward(const at::Tensor& x) const = 0;
@@ -25,9 +28,15 @@ class Network {
   virtual int64_t PeakBytes(int64_t height, int64_t width) const = 0;
 };
 
-// Builds the network that the card names and fills it with the pack's weights, as fp32 on `device`. INVALID_ARGUMENT when the
-// architecture or a parameter is unknown or out of range, or a tensor is missing, extra or of the wrong shape (named).
-Result<std::unique_ptr<Network>> BuildNetwork(const ModelPack& pack, const at::Device& device);
+struct NetworkOptions {
+  at::Device device = at::kCPU;
+  at::ScalarType type = at::kFloat;  // of weights and activations: kFloat, kBFloat16 or kHalf
+};
+
+// Builds the network that the card names and fills it with the pack's weights. INVALID_ARGUMENT when the architecture or a parameter is
+// unknown or out of range, a tensor is missing, extra or of the wrong shape (named), or anything but an enhancer is asked for in another
+// type than fp32.
+Result<std::unique_ptr<Network>> BuildNetwork(const ModelPack& pack, const NetworkOptions& options);
 
 }  // namespace nsic
 

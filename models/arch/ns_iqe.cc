@@ -27,14 +27,15 @@ at::Tensor LeakyReluInPlace(at::Tensor x) { return at::leaky_relu_(x, kSlope); }
 class WorkspacePool {};  // there is nothing to share
 #endif
 
-// A convolution and then, with `active`, LeakyReLU. On the CPU those of 3x3 go the fast way.
+// A convolution in `type` and then, with `active`, LeakyReLU. On the CPU those of 3x3 go the fast way in fp32.
 class ActiveConv {
  public:
   ActiveConv() = default;
-  ActiveConv(Conv2d conv, bool active, const std::shared_ptr<WorkspacePool>& workspaces) : conv_(std::move(conv)), active_(active) {
+  ActiveConv(const Conv2d& conv, bool active, at::ScalarType type, const std::shared_ptr<WorkspacePool>& workspaces)
+      : conv_(conv.To(type)), active_(active) {
     (void)workspaces;
 #ifdef NSIC_CPU_FAST_PATH
-    if (!conv_.weight.is_cpu() || conv_.weight.size(2) != 3) return;
+    if (!conv_.weight.is_cpu() || type != at::kFloat || conv_.weight.size(2) != 3) return;
     fast_ = std::make_shared<FastConvs>(
         std::vector<ConvLayer>{ToConvLayer(conv_.weight, conv_.bias, at::full({conv_.weight.size(0)}, active ? kSlope : 1.0))}, workspaces);
     conv_ = {};
@@ -81,8 +82,8 @@ struct Pointwise {
   at::Tensor bias;    // out
 
   Pointwise() = default;
-  Pointwise(const std::string& name, int64_t in, int64_t out, WeightReader& reader)
-      : weight(reader.Take(name + ".weight", {out, in, 1, 1}).view({out, in})), bias(reader.Take(name + ".bias", {out})) {}
+  Pointwise(const std::string& name, int64_t in, int64_t out, at::ScalarType type, WeightReader& reader)
+      : weight(reader.Take(name + ".weight", {out, in, 1, 1}).view({out, in}).to(type)), bias(reader.Take(name + ".bias", {out}).to(type)) {}
 };
 
 struct Attention {
@@ -111,12 +112,12 @@ struct Attention {
 
 class NsIqe : public Network {
  public:
-  NsIqe(const NsIqeShape& shape, WeightReader& reader) : features_(shape.features) {
+  NsIqe(const NsIqeShape& shape, at::ScalarType type, WeightReader& reader) : features_(shape.features), type_(type) {
     const int64_t f = shape.features;
     const int64_t c = 4 * f;
     const auto workspaces = std::make_shared<WorkspacePool>();
-    const auto active = [&](Conv2d conv) { return ActiveConv(std::move(conv), true, workspaces); };
-    const auto plain = [&](Conv2d conv) { return ActiveConv(std::move(conv), false, workspaces); };
+    const auto active = [&](const Conv2d& conv) { return ActiveConv(conv, true, type, workspaces); };
+    const auto plain = [&](const Conv2d& conv) { return ActiveConv(conv, false, type, workspaces); };
     first_ = plain(reader.TakeConv("conv_first", {3, f}));
     encoder1_ = active(reader.TakeConvNorm("encoder.0", "encoder.1", {f, 2 * f, /*kernel=*/4, /*stride=*/2}));
     encoder2_ = active(reader.TakeConvNorm("encoder.3", "encoder.4", {2 * f, c, /*kernel=*/4, /*stride=*/2}));
@@ -129,10 +130,10 @@ class NsIqe : public Network {
       block.final_conv = plain(Scaled(reader.TakeConv(name + "final_conv", {c + 3 * kGrowth, c}), kResidualScale));
       blocks_.push_back(std::move(block));
     }
-    attention_.query = Pointwise("attention.query", c, c / 8, reader);
-    attention_.key = Pointwise("attention.key", c, c / 8, reader);
-    attention_.value = Pointwise("attention.value", c, c, reader);
-    attention_.gamma = reader.Take("attention.gamma", {1});
+    attention_.query = Pointwise("attention.query", c, c / 8, type, reader);
+    attention_.key = Pointwise("attention.key", c, c / 8, type, reader);
+    attention_.value = Pointwise("attention.value", c, c, type, reader);
+    attention_.gamma = reader.Take("attention.gamma", {1}).to(type);
     upsample1_ = active(reader.TakeConvNorm("upsample.1", "upsample.2", {c, c}));
     upsample2_ = active(reader.TakeConvNorm("upsample.5", "upsample.6", {c, c}));
     final1_ = active(reader.TakeConvNorm("final_conv.0", "final_conv.1", {c, 2 * f}));
@@ -141,11 +142,12 @@ class NsIqe : public Network {
   }
 
   at::Tensor Forward(const at::Tensor& input) const override {
-    at::Tensor x = encoder2_(encoder1_(first_(input.contiguous(at::MemoryFormat::ChannelsLast))));
+    at::Tensor x = encoder2_(encoder1_(first_(input.to(type_).contiguous(at::MemoryFormat::ChannelsLast))));
     for (const DenseBlock& block : blocks_) x = block(x);
     x = attention_(x);
     x = upsample2_(Double(upsample1_(Double(x))));
-    return final3_(final2_(final1_(x))).sigmoid_();
+    // In fp32 again: in a half type the steps near white are as wide as those of 8-bit pictures.
+    return final3_(final2_(final1_(x))).to(at::kFloat).sigmoid_();
   }
 
   int64_t PeakBytes(int64_t height, int64_t width) const override {
@@ -161,6 +163,7 @@ class NsIqe : public Network {
   }
 
   int64_t features_;
+  at::ScalarType type_;
   ActiveConv first_, encoder1_, encoder2_;
   std::vector<DenseBlock> blocks_;
   Attention attention_;
@@ -169,6 +172,8 @@ class NsIqe : public Network {
 
 }  // namespace
 
-std::unique_ptr<Network> BuildNsIqe(const NsIqeShape& shape, WeightReader& reader) { return std::make_unique<NsIqe>(shape, reader); }
+std::unique_ptr<Network> BuildNsIqe(const NsIqeShape& shape, const NetworkOptions& options, WeightReader& reader) {
+  return std::make_unique<NsIqe>(shape, options.type, reader);
+}
 
 }  // namespace nsic

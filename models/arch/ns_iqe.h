@@ -17,7 +17,7 @@ struct NsIqeShape {
 };
 
 // Takes its weights from `reader`; the caller asks `reader` afterwards whether all was well.
-std::unique_ptr<Network> BuildNsIqe(const NsIqeShape& shape, WeightReader& reader);
+std::unique_ptr<Network> BuildNsIqe(const NsIqeShape& shape, const NetworkOptions& options, WeightReader& reader);
 
 }  // namespace nsic
 

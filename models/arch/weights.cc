@@ -37,6 +37,13 @@ at::Tensor Conv2d::operator()(const at::Tensor& x) const {
   return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding}, {1, 1}, groups);
 }
 
+Conv2d Conv2d::To(at::ScalarType type) const {
+  Conv2d conv = *this;
+  conv.weight = weight.to(type);
+  if (bias.defined()) conv.bias = bias.to(type);
+  return conv;
+}
+
 at::Tensor WeightReader::Take(const std::string& name, at::IntArrayRef shape) {
   taken_.insert(name);
   const auto remember = [this](std::string message) {

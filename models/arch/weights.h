@@ -22,6 +22,7 @@ struct Conv2d {
   int64_t groups = 1;
 
   at::Tensor operator()(const at::Tensor& x) const;
+  Conv2d To(at::ScalarType type) const;
 };
 
 struct ConvShape {

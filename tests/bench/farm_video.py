@@ -67,7 +67,7 @@ def moving(path, frames, rate, size, codec):
 def throughput(rounds=3):
     bench = Bench()
     bench.start()
-    frames = 150
+    frames = 750
     source = moving(bench.path("source.mp4"), frames, 25, (1920, 1080), ["libx264", "-preset", "veryfast", "-crf", "16"])
     farm_seconds, cli_seconds = [], []
     for i in range(rounds):

@@ -7,65 +7,11 @@
 #include <vector>
 
 #include "models/arch/network.h"
+#include "tests/unit/plain_networks.h"
 #include "tests/unit/random_packs.h"
 
 namespace nsic {
 namespace {
-
-// Layers by the names of their tensors.
-class Layers {
- public:
-  explicit Layers(const TensorMap& tensors) : tensors_(tensors) {}
-
-  bool Has(const std::string& name) const { return tensors_.count(name) > 0; }
-
-  at::Tensor Get(const std::string& name) const {
-    const HostTensor& host = tensors_.at(name);
-    return at::from_blob(const_cast<std::byte*>(host.data.data()), host.shape, at::kFloat).clone();
-  }
-
-  at::Tensor Conv(const std::string& name, const at::Tensor& x, int64_t stride = 1, int64_t groups = 1) const {
-    const at::Tensor weight = Get(name + ".weight");
-    // The published layers keep the size at stride 1; the 4x4 ones halve it.
-    const int64_t padding = (weight.size(2) - 1) / 2;
-    const at::Tensor bias = Has(name + ".bias") ? Get(name + ".bias") : at::Tensor();
-    return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding}, {1, 1}, groups);
-  }
-
-  at::Tensor Norm(const std::string& name, const at::Tensor& x) const {
-    return at::batch_norm(x, Get(name + ".weight"), Get(name + ".bias"), Get(name + ".running_mean"), Get(name + ".running_var"),
-                          /*training=*/false, /*momentum=*/0.1, /*eps=*/1e-5, /*cudnn_enabled=*/false);
-  }
-
- private:
-  const TensorMap& tensors_;
-};
-
-at::Tensor Leaky(const at::Tensor& x) { return at::leaky_relu(x, 0.2); }
-
-at::Tensor ReferenceNsIqe(const Layers& l, at::Tensor x) {
-  x = l.Conv("conv_first", x);
-  x = Leaky(l.Norm("encoder.1", l.Conv("encoder.0", x, 2)));
-  x = Leaky(l.Norm("encoder.4", l.Conv("encoder.3", x, 2)));
-  for (int i = 0; l.Has("rrdb_blocks." + std::to_string(i) + ".final_conv.weight"); ++i) {
-    const std::string name = "rrdb_blocks." + std::to_string(i) + ".";
-    at::Tensor all = x;
-    for (const char* dense : {"dense1.0", "dense2.0", "dense3.0"}) all = at::cat({all, Leaky(l.Conv(name + dense, all))}, 1);
-    x = Leaky(x + 0.2 * l.Conv(name + "final_conv", all));
-  }
-  const int64_t positions = x.size(2) * x.size(3);
-  const at::Tensor q = l.Conv("attention.query", x).view({x.size(0), -1, positions}).transpose(1, 2);
-  const at::Tensor k = l.Conv("attention.key", x).view({x.size(0), -1, positions});
-  const at::Tensor v = l.Conv("attention.value", x).view({x.size(0), -1, positions});
-  const at::Tensor attention = at::softmax(at::bmm(q, k), 2);
-  x = l.Get("attention.gamma") * at::bmm(v, attention.transpose(1, 2)).view(x.sizes()) + x;
-  const auto twice = [](const at::Tensor& t) { return at::upsample_bilinear2d(t, {2 * t.size(2), 2 * t.size(3)}, false); };
-  x = Leaky(l.Norm("upsample.2", l.Conv("upsample.1", twice(x))));
-  x = Leaky(l.Norm("upsample.6", l.Conv("upsample.5", twice(x))));
-  x = Leaky(l.Norm("final_conv.1", l.Conv("final_conv.0", x)));
-  x = Leaky(l.Norm("final_conv.4", l.Conv("final_conv.3", x)));
-  return at::sigmoid(l.Conv("final_conv.6", x));
-}
 
 at::Tensor ReferenceNsIqa(const Layers& l, at::Tensor x) {
   x = at::relu(l.Norm("features.1", l.Conv("features.0", x)));
@@ -163,7 +109,7 @@ TEST(NetworksTest, EqualTheirDefinitions) {
   };
   for (const Row& row : kRows) {
     const c10::InferenceMode no_gradients;
-    Result<std::unique_ptr<Network>> network = BuildNetwork(row.pack, at::kCPU);
+    Result<std::unique_ptr<Network>> network = BuildNetwork(row.pack, NetworkOptions());
     ASSERT_TRUE(network.ok()) << row.name << ": " << network.status();
     const at::Tensor x = at::rand({2, 3, row.height, row.width});
     const at::Tensor copy = x.clone();
@@ -188,7 +134,7 @@ TEST(NetworksTest, NsIqeHasThePublishedNumberOfParameters) {
 TEST(NetworksTest, HalfPrecisionAndDoubleWeightsAreRead) {
   ModelPack pack = RandomLightPack(4, 1, HaloTiles(64, 8, 2));
   const at::Tensor x = at::rand({1, 3, 8, 8});
-  const at::Tensor expected = (*BuildNetwork(pack, at::kCPU))->Forward(x);
+  const at::Tensor expected = (*BuildNetwork(pack, NetworkOptions()))->Forward(x);
   const struct {
     DType dtype;
     at::ScalarType type;
@@ -202,7 +148,7 @@ TEST(NetworksTest, HalfPrecisionAndDoubleWeightsAreRead) {
       tensor.data = std::vector<std::byte>(bytes, bytes + values.nbytes());
       tensor.dtype = row.dtype;
     }
-    const Result<std::unique_ptr<Network>> network = BuildNetwork(converted, at::kCPU);
+    const Result<std::unique_ptr<Network>> network = BuildNetwork(converted, NetworkOptions());
     ASSERT_TRUE(network.ok()) << network.status();
     EXPECT_LT(((*network)->Forward(x) - expected).abs().max().item<double>(), row.tolerance) << DTypeName(row.dtype);
   }
