@@ -11,6 +11,7 @@ constexpr std::pair<BlendWindow, std::string_view> kWindowNames[] = {
     {BlendWindow::kNone, "none"},         {BlendWindow::kImprovedGaussian, "improved-gaussian"},
     {BlendWindow::kGaussian, "gaussian"}, {BlendWindow::kLinear, "linear"},
     {BlendWindow::kCosine, "cosine"},     {BlendWindow::kPoisson, "poisson"},
+    {BlendWindow::kFeather, "feather"},
 };
 
 // More than any network wants; keeps every product of two of these within 32 bits.

@@ -15,8 +15,8 @@
 
 namespace nsic {
 
-// The weight of a tile's pixel where tiles overlap, over x, y in [-1, 1] with d = sqrt(x^2 + y^2).
-// The five windows of the original NS-IC program.
+// The weight of a tile's pixel where tiles overlap. The five windows of the original NS-IC program, over x, y in [-1, 1] with
+// d = sqrt(x^2 + y^2), span the tile: their floor makes a step at its edge. Ours spans the overlap and ends at nothing.
 enum class BlendWindow {
   kNone,              // tiles do not overlap in the output: exact halo, cropped
   kImprovedGaussian,  // sigma 0.7 where d <= 0.5, else 0.3; floor 0.1 (the original's default)
@@ -24,6 +24,7 @@ enum class BlendWindow {
   kLinear,            // 1 - d, floor 0.1
   kCosine,            // cos(d pi / 2) with d clamped to 1, floor 0.1
   kPoisson,           // exp(-3 d), floor 0.1, then 5-tap smoothing
+  kFeather,           // r(x) r(y), r rising as a squared sine from the edge to 1 where the overlap ends
 };
 
 std::string_view BlendWindowName(BlendWindow window);  // "none", "improved-gaussian", ...

@@ -23,6 +23,7 @@ double Weight(BlendWindow window, double d) {
     case BlendWindow::kLinear: return std::max(kFloor, 1.0 - d);
     case BlendWindow::kCosine: return std::max(kFloor, std::cos(std::min(d, 1.0) * kHalfPi));
     case BlendWindow::kPoisson: return std::max(kFloor, std::exp(-3.0 * d));
+    case BlendWindow::kFeather: break;  // not round
   }
   return 1.0;
 }
@@ -42,9 +43,31 @@ void Smooth(std::vector<float>& weights, int lines, int line_stride, int count, 
   }
 }
 
+// Neighbours' ramps add up to 1 where tiles overlap by `overlap`.
+std::vector<double> Ramp(int count, int overlap) {
+  std::vector<double> ramp;
+  for (int i = 0; i < count; ++i) {
+    const double depth = (std::min(i, count - 1 - i) + 0.5) / overlap;
+    const double sine = std::sin(std::min(depth, 1.0) * kHalfPi);
+    ramp.push_back(sine * sine);
+  }
+  return ramp;
+}
+
+std::vector<float> FeatherWeights(Size tile, int overlap) {
+  const std::vector<double> across = Ramp(tile.width, overlap);
+  std::vector<float> weights;
+  weights.reserve(static_cast<size_t>(tile.area()));
+  for (const double y : Ramp(tile.height, overlap)) {
+    for (const double x : across) weights.push_back(static_cast<float>(x * y));
+  }
+  return weights;
+}
+
 }  // namespace
 
-std::vector<float> BlendWeights(BlendWindow window, Size tile) {
+std::vector<float> BlendWeights(BlendWindow window, Size tile, int overlap) {
+  if (window == BlendWindow::kFeather) return FeatherWeights(tile, overlap);
   std::vector<float> weights;
   weights.reserve(static_cast<size_t>(tile.area()));
   for (int row = 0; row < tile.height; ++row) {

@@ -9,8 +9,8 @@
 
 namespace nsic {
 
-// One weight a pixel of a tile, row by row, all above zero. `window` is not kNone.
-std::vector<float> BlendWeights(BlendWindow window, Size tile);
+// One weight a pixel of a tile, row by row, all above zero. `window` is not kNone; `overlap` is in the tile's pixels.
+std::vector<float> BlendWeights(BlendWindow window, Size tile, int overlap);
 
 }  // namespace nsic
 

@@ -45,7 +45,7 @@ class TiledEnhancer : public Enhancer {
     NSIC_RETURN_IF_ERROR(CheckTileMemory(card_, *runner_, picture, region, memory_budget_));
     std::unique_ptr<TileSink> sink;
     if (blended) {
-      sink = std::make_unique<BlendSink>(card_.tiling.blend, largest, region, card_.scale, write);
+      sink = std::make_unique<BlendSink>(card_.tiling, largest, region, card_.scale, write);
     } else {
       sink = std::make_unique<CropSink>(region, card_.scale, write);
     }

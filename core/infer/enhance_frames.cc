@@ -84,7 +84,7 @@ class TiledFrameEnhancer : public FrameEnhancer {
       CopyPart(planar, rect, rect, after, all);
       return OkStatus();
     };
-    BlendSink sink(card_.tiling.blend, LargestTile(card_.tiling, grid_.picture()), frame_, card_.scale, write);
+    BlendSink sink(card_.tiling, LargestTile(card_.tiling, grid_.picture()), frame_, card_.scale, write);
     outputs_.resize(static_cast<size_t>(grid_.count()));
     EnhanceStats stats;
     stats.pixels = frame_.area();

@@ -29,12 +29,12 @@ Status CropSink::Take(const GridTile& tile, const float* planar) {
   return write_(rect, part_.data());
 }
 
-BlendSink::BlendSink(BlendWindow window, Size tile, const Rect& region, int scale, const WritePixels& write)
+BlendSink::BlendSink(const TileSpec& tiling, Size tile, const Rect& region, int scale, const WritePixels& write)
     : region_(Scaled(region, scale)),
       scale_(scale),
       write_(write),
       tile_{tile.width * scale, tile.height * scale},
-      weights_(BlendWeights(window, tile_)),
+      weights_(BlendWeights(tiling.blend, tile_, tiling.overlap * scale)),
       band_{region_.x, region_.y, region_.width, tile_.height},
       sums_(3, band_.width, band_.height),
       weight_sums_(1, band_.width, band_.height) {}

@@ -47,7 +47,7 @@ class CropSink : public TileSink {
 class BlendSink : public TileSink {
  public:
   // `tile` is the size of every tile of this picture. `write` must outlive the sink.
-  BlendSink(BlendWindow window, Size tile, const Rect& region, int scale, const WritePixels& write);
+  BlendSink(const TileSpec& tiling, Size tile, const Rect& region, int scale, const WritePixels& write);
   static int64_t Bytes(Size tile, const Rect& region, int scale);
   Status Take(const GridTile& tile, const float* planar) override;
   Status Finish() override { return WriteRowsAbove(region_.bottom()); }

@@ -190,15 +190,9 @@ class ParameterReader {
   Status error_;
 };
 
-// Whether the CPU's fast path computes this.
-bool Fast(const NetworkOptions& options) {
 #ifdef NSIC_CPU_FAST_PATH
-  return options.device.is_cpu() && options.type == at::kFloat;
-#else
-  (void)options;
-  return false;
+bool Fast(const NetworkOptions& options) { return options.device.is_cpu() && options.type == at::kFloat; }
 #endif
-}
 
 std::unique_ptr<Network> BuildLight(const std::map<std::string, int64_t>& parameters, const NetworkOptions& options, WeightReader& reader) {
 #ifdef NSIC_CPU_FAST_PATH

@@ -83,7 +83,8 @@ struct Pointwise {
 
   Pointwise() = default;
   Pointwise(const std::string& name, int64_t in, int64_t out, at::ScalarType type, WeightReader& reader)
-      : weight(reader.Take(name + ".weight", {out, in, 1, 1}).view({out, in}).to(type)), bias(reader.Take(name + ".bias", {out}).to(type)) {}
+      : weight(reader.Take(name + ".weight", {out, in, 1, 1}).view({out, in}).to(type)),
+        bias(reader.Take(name + ".bias", {out}).to(type)) {}
 };
 
 struct Attention {

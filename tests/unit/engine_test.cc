@@ -111,8 +111,8 @@ TEST(EngineTest, IdentityGivesBackTheInputBitForBit) {
 }
 
 TEST(EngineTest, BlendedIdentityGivesBackTheInput) {
-  for (BlendWindow window :
-       {BlendWindow::kImprovedGaussian, BlendWindow::kGaussian, BlendWindow::kLinear, BlendWindow::kCosine, BlendWindow::kPoisson}) {
+  for (BlendWindow window : {BlendWindow::kImprovedGaussian, BlendWindow::kGaussian, BlendWindow::kLinear, BlendWindow::kCosine,
+                             BlendWindow::kPoisson, BlendWindow::kFeather}) {
     SCOPED_TRACE(BlendWindowName(window));
     const std::unique_ptr<Enhancer> identity = Load(IdentityPack(BlendedTiles(32, 12, 4, window)));
     const PlanarImage picture = RandomPicture({101, 77}, 5);
@@ -133,8 +133,8 @@ TEST(EngineTest, SplitInvariance) {
       {"light 48x8", RandomLightPack(48, 8, HaloTiles(96, 22, 2))},
       {"srvgg-compact x2", RandomSrvggPack(8, 4, 2, HaloTiles(24, 4, 1))},
   };
-  for (BlendWindow window :
-       {BlendWindow::kImprovedGaussian, BlendWindow::kGaussian, BlendWindow::kLinear, BlendWindow::kCosine, BlendWindow::kPoisson}) {
+  for (BlendWindow window : {BlendWindow::kImprovedGaussian, BlendWindow::kGaussian, BlendWindow::kLinear, BlendWindow::kCosine,
+                             BlendWindow::kPoisson, BlendWindow::kFeather}) {
     packs.push_back({"ns-iqe " + std::string(BlendWindowName(window)), RandomNsIqePack(16, 2, BlendedTiles(32, 8, 4, window))});
   }
   // Overlaps of more than half a tile: three tiles and more on a line touch one pixel.
@@ -210,7 +210,7 @@ TEST(EngineTest, BlendsAsTheOriginal) {
     const std::unique_ptr<Enhancer> enhancer = Load(RandomNsIqePack(16, 1, BlendedTiles(kTile, kOverlap, 4, window)));
     const PlanarImage actual = EnhanceWhole(*enhancer, picture);
 
-    const std::vector<float> weights = BlendWeights(window, {kTile, kTile});
+    const std::vector<float> weights = BlendWeights(window, {kTile, kTile}, kOverlap);
     std::vector<double> sums(picture.samples.size()), weight_sums(picture.samples.size());
     for (int top : {0, 18}) {
       for (int left : {0, 24, 43}) {
@@ -390,20 +390,33 @@ TEST(BlendWeightsTest, KnownValues) {
       {BlendWindow::kCosine, 1.0, std::cos(M_PI / 4), 0.1, 0.1},
   };
   for (const auto& row : kRows) {
-    const std::vector<float> weights = BlendWeights(row.window, {5, 5});
+    const std::vector<float> weights = BlendWeights(row.window, {5, 5}, 1);
     EXPECT_NEAR(weights[12], row.middle, 1e-6) << BlendWindowName(row.window);
     EXPECT_NEAR(weights[13], row.half, 1e-6) << BlendWindowName(row.window);
     EXPECT_NEAR(weights[14], row.edge, 1e-6) << BlendWindowName(row.window);
     EXPECT_NEAR(weights[24], row.corner, 1e-6) << BlendWindowName(row.window);
   }
   // Poisson is smoothed: below its peak of 1 in the middle, and symmetric.
-  const std::vector<float> poisson = BlendWeights(BlendWindow::kPoisson, {65, 65});
+  const std::vector<float> poisson = BlendWeights(BlendWindow::kPoisson, {65, 65}, 1);
   EXPECT_LT(poisson[32 * 65 + 32], 1.0f);
   EXPECT_GT(poisson[32 * 65 + 32], 0.8f);
   EXPECT_NEAR(poisson[32 * 65 + 48], std::exp(-1.5), 0.01);
   EXPECT_NEAR(poisson[0], 0.1, 1e-6);
   EXPECT_NEAR(poisson[20 * 65 + 10], poisson[44 * 65 + 54], 1e-6);
-  EXPECT_EQ(BlendWeights(BlendWindow::kLinear, {1, 1}), std::vector<float>{1.0f});
+  EXPECT_EQ(BlendWeights(BlendWindow::kLinear, {1, 1}, 1), std::vector<float>{1.0f});
+}
+
+TEST(BlendWeightsTest, FeathersOfNeighboursAddUpToOne) {
+  constexpr int kOverlap = 6;
+  const Size tile{20, 9};
+  const std::vector<float> weights = BlendWeights(BlendWindow::kFeather, tile, kOverlap);
+  const int middle = 4 * tile.width;  // the row in the middle: no overlap reaches it from above and below at once with a weight of 1
+  const auto at = [&](int x) { return weights[middle + x] / weights[middle + 10]; };
+  for (int x = 0; x < kOverlap; ++x) EXPECT_NEAR(at(x) + at(tile.width - kOverlap + x), 1.0, 1e-6) << x;
+  for (int x = kOverlap; x < tile.width - kOverlap; ++x) EXPECT_EQ(at(x), 1.0f) << x;
+  EXPECT_LT(at(0), 0.02) << "no step at the edge";
+  for (float weight : weights) EXPECT_GT(weight, 0.0f);
+  EXPECT_GT(BlendWeights(BlendWindow::kFeather, {1, 1}, 64)[0], 0.0f);
 }
 
 HostTensor Zeros(std::vector<int64_t> shape) {

@@ -92,7 +92,7 @@ inline TensorMap RandomSrvggCompact(int64_t features, int64_t layers, int64_t sc
   RandomWeights w(seed);
   for (int64_t i = 0; i < layers; ++i) {
     w.Conv("body." + std::to_string(2 * i), i + 1 == layers ? 3 * scale * scale : features, i == 0 ? 3 : features, 3);
-    if (i + 1 < layers) w.Uniform("body." + std::to_string(2 * i + 1) + ".weight", {features}, 0.1f, 0.3f);
+    if (i + 1 < layers) w.Uniform("body." + std::to_string(2 * i + 1) + ".weight", {features}, -0.2f, 0.5f);
   }
   return w.Finish();
 }

@@ -11,7 +11,7 @@ namespace {
 
 TEST(BlendWindowTest, NamesComeBack) {
   for (BlendWindow window : {BlendWindow::kNone, BlendWindow::kImprovedGaussian, BlendWindow::kGaussian, BlendWindow::kLinear,
-                             BlendWindow::kCosine, BlendWindow::kPoisson}) {
+                             BlendWindow::kCosine, BlendWindow::kPoisson, BlendWindow::kFeather}) {
     const Result<BlendWindow> parsed = ParseBlendWindow(BlendWindowName(window));
     ASSERT_TRUE(parsed.ok()) << parsed.status();
     EXPECT_EQ(*parsed, window);
