@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """What the farm makes of videos, each figure beside the one it is held against, measured in the same run.
 
-  farm_video.py throughput [ROUNDS]   1080p, decode + identity + encode (x264 medium, CRF 18, 2 threads) against the ffmpeg command line
-  farm_video.py lite [ROUNDS]         1080p through kairitsu-lite, against the bare engine on the same frames (video_bench)
-  farm_video.py held                  every frame doubled, against as many distinct frames; hit rates and PSNR of --static-threshold
-  farm_video.py long [MINUTES]        minutes (30) of 320x180 end to end: peak memory of coordinator, worker and client
+  farm_video.py throughput [ROUNDS] [CLIP]  1080p, decode + identity + encode (x264 medium, CRF 18, 2 threads) against the ffmpeg command line
+  farm_video.py lite [ROUNDS] [CLIP]        1080p through kairitsu-lite, against the bare engine on the same frames (video_bench)
+  farm_video.py held                        every frame doubled, against as many distinct frames; hit rates and PSNR of --static-threshold
+  farm_video.py long [MINUTES]              minutes (30) of 320x180 end to end: peak memory of coordinator, worker and client
 
+With CLIP, frames are those of that video, scaled and repeated; else a crop that moves over a photograph, with noise, which encoders find hard.
 Programs are those of $NSIC_BIN or build/bin."""
 import json
 import os
@@ -55,41 +56,45 @@ class Bench(FarmTest):
         return seconds, report["files"][0], result["files"][0]["output"]
 
 
-def moving(path, frames, rate, size, codec):
-    """A crop that moves over a photograph: content as cameras see it, no two frames alike."""
+def moving(path, frames, rate, size, codec, clip=None):
+    """A crop that moves over a photograph, or the clip: content as cameras see it, no two frames in a row alike."""
     width, height = size
+    if clip is not None:
+        ffmpeg("-stream_loop", "-1", "-i", clip, "-an", "-frames:v", frames, "-vf",
+               "scale=%d:%d:flags=lanczos,setpts=N/%s/TB,format=yuv420p" % (width, height, rate), "-r", rate, "-c:v", *codec, path)
+        return path
     ffmpeg("-loop", "1", "-i", os.path.join(SAMPLES, "4-open.jpg"), "-frames:v", frames, "-vf",
            "scale=%d:-2:flags=lanczos,fps=%s,crop=%d:%d:x='2*n':y='n',noise=alls=4:allf=t,format=yuv420p" % (width * 3 // 2, rate, width, height),
            "-c:v", *codec, path)
     return path
 
 
-def throughput(rounds=3):
+def throughput(rounds=3, clip=None):
     bench = Bench()
     bench.start()
     frames = 750
-    source = moving(bench.path("source.mp4"), frames, 25, (1920, 1080), ["libx264", "-preset", "veryfast", "-crf", "16"])
+    source = moving(bench.path("source.mp4"), frames, 25, (1920, 1080), ["libx264", "-preset", "veryfast", "-crf", "16"], clip)
     farm_seconds, cli_seconds = [], []
-    for i in range(rounds):
+    for i in range(int(rounds)):
         farm_seconds.append(bench.submit(source, "out%d" % i, "--model", "identity", "--codec", "x264", "--preset", "medium", "--crf", "18")[0])
         start = time.monotonic()
         ffmpeg("-i", source, "-c:v", "libx264", "-preset", "medium", "-crf", "18", "-threads", "2", "-x264-params", "open-gop=0", bench.path("cli.mp4"))
         cli_seconds.append(time.monotonic() - start)
         # The same work again would be taken from the results there are.
-        source = moving(bench.path("source%d.mp4" % i), frames, 25, (1920, 1080), ["libx264", "-preset", "veryfast", "-crf", str(17 + i)])
+        source = moving(bench.path("source%d.mp4" % i), frames, 25, (1920, 1080), ["libx264", "-preset", "veryfast", "-crf", str(17 + i)], clip)
     ours, theirs = frames / statistics.median(farm_seconds), frames / statistics.median(cli_seconds)
     print("1080p, x264 medium CRF 18, 2 threads, medians of %d rounds: farm %.2f fps, ffmpeg %.2f fps, ratio %.2f" %
           (rounds, ours, theirs, ours / theirs))
     bench.end()
 
 
-def lite(rounds=3):
+def lite(rounds=3, clip=None):
     bench = Bench()
     bench.start()
     frames, pack = 60, os.path.join(BIN, "..", "share", "nsic", "models", LITE)
     farm_seconds, engine_seconds = [], []
-    for i in range(rounds + 1):  # the first loads and measures the model
-        source = moving(bench.path("source%d.mp4" % i), frames, 25, (1920, 1080), ["libx264", "-preset", "veryfast", "-crf", str(20 + i)])
+    for i in range(int(rounds) + 1):  # the first loads and measures the model
+        source = moving(bench.path("source%d.mp4" % i), frames, 25, (1920, 1080), ["libx264", "-preset", "veryfast", "-crf", str(20 + i)], clip)
         farm_seconds.append(bench.submit(source, "out%d" % i, "--model", LITE)[0])
         text = subprocess.run([os.path.join(BIN, "video_bench"), source, pack], check=True, stdout=subprocess.PIPE, text=True).stdout
         engine_seconds.append(frames * float(re.search(r"enhance +([0-9.]+) ms a frame", text).group(1)) / 1000)
@@ -155,4 +160,4 @@ if __name__ == "__main__":
     commands = {"throughput": throughput, "lite": lite, "held": held, "long": long}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         raise SystemExit(__doc__)
-    commands[sys.argv[1]](*[float(a) if "." in a else int(a) for a in sys.argv[2:]])
+    commands[sys.argv[1]](*[float(a) if re.fullmatch(r"[0-9.]+", a) else a for a in sys.argv[2:]])
