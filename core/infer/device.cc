@@ -1,22 +1,45 @@
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <torch/torch.h>
+#include <torch/version.h>
 
 #include <algorithm>
+#include <string>
 #include <thread>
+#include <vector>
 
+#include "core/base/files.h"
 #include "core/infer/engine.h"
 #include "core/infer/load_network.h"
 #include "core/infer/torch_errors.h"
 
 namespace nsic {
+namespace {
+
+at::ScalarType TypeOf(Precision precision) {
+  switch (precision) {
+    case Precision::kFloat32: return at::kFloat;
+    case Precision::kBFloat16: return at::kBFloat16;
+    case Precision::kFloat16: return at::kHalf;
+  }
+  return at::kFloat;
+}
+
+}  // namespace
 
 std::string_view PrecisionName(Precision precision) {
   switch (precision) {
     case Precision::kFloat32: return "fp32";
-    case Precision::kTensorFloat32: return "tf32";
     case Precision::kBFloat16: return "bf16";
     case Precision::kFloat16: return "fp16";
   }
   return "unknown";
+}
+
+Result<Precision> ParsePrecision(std::string_view name) {
+  for (const Precision precision : {Precision::kFloat32, Precision::kBFloat16, Precision::kFloat16}) {
+    if (PrecisionName(precision) == name) return precision;
+  }
+  return InvalidArgumentError("unknown precision '" + std::string(name) + "'; known: fp32, bf16, fp16");
 }
 
 Result<std::string> ResolveDevice(const std::string& device) {
@@ -32,6 +55,34 @@ Result<std::string> ResolveDevice(const std::string& device) {
                               (count > 0 ? " or cuda:0 to cuda:" + std::to_string(count - 1) : " (LibTorch sees no CUDA device)"));
 }
 
+std::vector<Precision> FasterPrecisions(const std::string& device) {
+  if (device != "cpu") return {Precision::kBFloat16, Precision::kFloat16};
+#ifdef __x86_64__
+  // Without these instructions LibTorch computes bf16 too, but far slower than fp32. AMX comes with them.
+  if (__builtin_cpu_supports("avx512bf16")) return {Precision::kBFloat16};
+#endif
+  return {};
+}
+
+Status CheckPrecision(const std::string& device, Precision precision) {
+  if (precision == Precision::kFloat32) return OkStatus();
+  std::string known = "fp32";
+  for (const Precision faster : FasterPrecisions(device)) {
+    if (faster == precision) return OkStatus();
+    known += " or " + std::string(PrecisionName(faster));
+  }
+  return InvalidArgumentError("device " + device + " has no hardware for " + std::string(PrecisionName(precision)) + "; use " + known);
+}
+
+std::string EngineSoftware(const std::string& device) {
+  std::string software = std::string("LibTorch ") + TORCH_VERSION;
+  if (device == "cpu") return software;
+  software += ", cuDNN " + std::to_string(at::detail::getCUDAHooks().versionCuDNN());
+  const Result<std::string> driver = ReadFile("/proc/driver/nvidia/version");
+  if (driver.ok()) software += ", " + driver->substr(0, driver->find('\n'));
+  return software;
+}
+
 void SetEngineThreads(int threads) {
   at::set_num_threads(threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
 }
@@ -44,6 +95,7 @@ void LoadedNetwork::SetThreads() const {
 Result<LoadedNetwork> LoadNetwork(const ModelPack& pack, const EngineOptions& options) {
   LoadedNetwork loaded;
   NSIC_ASSIGN_OR_RETURN(loaded.device, ResolveDevice(options.device));
+  NSIC_RETURN_IF_ERROR(CheckPrecision(loaded.device, options.precision));
   loaded.threads = options.threads > 0 ? options.threads : at::get_num_threads();
   NSIC_RETURN_IF_ERROR(CatchTorchErrors("loading model " + pack.card.name + " on " + loaded.device, [&]() -> Status {
     if (loaded.device != "cpu") {
@@ -52,7 +104,7 @@ Result<LoadedNetwork> LoadNetwork(const ModelPack& pack, const EngineOptions& op
       at::globalContext().setDeterministicCuDNN(true);
       at::globalContext().setAllowTF32CuDNN(false);
     }
-    NSIC_ASSIGN_OR_RETURN(loaded.network, BuildNetwork(pack, {at::Device(loaded.device), at::kFloat}));
+    NSIC_ASSIGN_OR_RETURN(loaded.network, BuildNetwork(pack, {at::Device(loaded.device), TypeOf(options.precision)}));
     return OkStatus();
   }));
   return loaded;

@@ -17,17 +17,29 @@
 
 namespace nsic {
 
-enum class Precision { kFloat32, kTensorFloat32, kBFloat16, kFloat16 };
-std::string_view PrecisionName(Precision precision);  // "fp32", "tf32", "bf16", "fp16"
+enum class Precision { kFloat32, kBFloat16, kFloat16 };
+std::string_view PrecisionName(Precision precision);  // "fp32", "bf16", "fp16"
+Result<Precision> ParsePrecision(std::string_view name);
 
 struct EngineOptions {
-  std::string device = "auto";               // "auto", "cpu", "cuda:0"
-  int threads = 0;                           // CPU threads of one inference; 0 means what SetEngineThreads set
+  std::string device = "auto";  // "auto", "cpu", "cuda:0"
+  int threads = 0;              // CPU threads of one inference; 0 means what SetEngineThreads set
+  Precision precision = Precision::kFloat32;
   int64_t memory_budget = int64_t{1} << 30;  // bytes that a tile in flight and the blend band may take
 };
 
 // The device that `options.device` names, resolved: "cpu" or "cuda:N". INVALID_ARGUMENT if it is not there.
 Result<std::string> ResolveDevice(const std::string& device);
+
+// What this device has hardware for besides fp32; whether a model is any faster in it, or right, choose_precision.h measures. `device` is
+// resolved.
+std::vector<Precision> FasterPrecisions(const std::string& device);
+
+// INVALID_ARGUMENT when the device, resolved, has no hardware for this precision.
+Status CheckPrecision(const std::string& device, Precision precision);
+
+// The software that computes on this device, resolved, with the driver where there is one: "LibTorch 1.13.1".
+std::string EngineSoftware(const std::string& device);
 
 // Sets the process-wide CPU thread count of LibTorch (Debian's starts with one); 0 means all cores. Call once, before any engine.
 void SetEngineThreads(int threads);
@@ -67,7 +79,7 @@ class Enhancer {
   // Enhances `region` of a picture of size `picture`. Reads come tile by tile in raster order of the pack's grid, each rect inside
   // the picture; writes cover the region (scaled) exactly once, each rect one tile's output or rows of
   // blended ones.
-  // The pixels written depend only on the picture, the pack and the device, not on the region or the thread count.
+  // The pixels written depend only on the picture, the pack, the precision and the device, not on the region or the thread count.
   // RESOURCE_EXHAUSTED when one tile alone does not fit the memory budget; DATA_LOSS when output stays NaN or Inf in fp32.
   virtual Result<EnhanceStats> Enhance(Size picture, const Rect& region, const ReadPixels& read, const WritePixels& write,
                                        const CancelToken& cancel) = 0;
@@ -78,7 +90,8 @@ class Enhancer {
   virtual std::unique_ptr<FrameEnhancer> ForFrames(Size frame, float threshold) = 0;
 };
 
-// INVALID_ARGUMENT when a tensor is missing, extra or of the wrong shape (named), or the pack is no enhancer.
+// INVALID_ARGUMENT when a tensor is missing, extra or of the wrong shape (named), the pack is no enhancer, or the device does not compute
+// in options.precision.
 Result<std::unique_ptr<Enhancer>> LoadEnhancer(const ModelPack& pack, const EngineOptions& options);
 
 // Scores a whole picture, 0 (worst) to 100 (best). NS-IQA resizes it to 256x256 first, as the original does.

@@ -17,7 +17,7 @@ class TiledEnhancer : public Enhancer {
       : card_(std::move(card)), runner_(std::move(runner)), memory_budget_(memory_budget) {}
 
   const ModelCard& card() const override { return card_; }
-  Precision precision() const override { return Precision::kFloat32; }
+  Precision precision() const override { return runner_->precision(); }
 
   Result<EnhanceStats> Enhance(Size picture, const Rect& region, const ReadPixels& read, const WritePixels& write,
                                const CancelToken& cancel) override {
@@ -80,12 +80,16 @@ class TiledEnhancer : public Enhancer {
 
 }  // namespace
 
+std::unique_ptr<Enhancer> MakeEnhancer(const ModelCard& card, std::unique_ptr<TileRunner> runner, int64_t memory_budget) {
+  return std::make_unique<TiledEnhancer>(card, std::move(runner), memory_budget);
+}
+
 Result<std::unique_ptr<Enhancer>> LoadEnhancer(const ModelPack& pack, const EngineOptions& options) {
   if (pack.card.task != ModelTask::kEnhance) return InvalidArgumentError("model " + pack.card.name + " is no enhancer");
   const Status tiling = pack.card.tiling.Validate();
   if (!tiling.ok()) return tiling.WithContext("model " + pack.card.name);
   NSIC_ASSIGN_OR_RETURN(std::unique_ptr<TileRunner> runner, LoadTileRunner(pack, options));
-  return std::unique_ptr<Enhancer>(std::make_unique<TiledEnhancer>(pack.card, std::move(runner), options.memory_budget));
+  return MakeEnhancer(pack.card, std::move(runner), options.memory_budget);
 }
 
 }  // namespace nsic

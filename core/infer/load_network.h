@@ -20,6 +20,7 @@ struct LoadedNetwork {
   void SetThreads() const;
 };
 
+// In options.precision. INVALID_ARGUMENT when the device has no hardware for it.
 Result<LoadedNetwork> LoadNetwork(const ModelPack& pack, const EngineOptions& options);
 
 }  // namespace nsic

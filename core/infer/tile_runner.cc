@@ -65,8 +65,8 @@ bool Sound(const float* in, int64_t in_count, const Extent& result) {
 
 }  // namespace
 
-TileRunner::TileRunner(std::unique_ptr<LoadedNetwork> loaded, int multiple, int scale)
-    : loaded_(std::move(loaded)), multiple_(multiple), scale_(scale) {}
+TileRunner::TileRunner(std::unique_ptr<LoadedNetwork> loaded, Precision precision, LoadExact load_exact, int multiple, int scale)
+    : loaded_(std::move(loaded)), precision_(precision), load_exact_(std::move(load_exact)), multiple_(multiple), scale_(scale) {}
 
 TileRunner::~TileRunner() = default;
 
@@ -78,32 +78,41 @@ int64_t TileRunner::TileBytes(Size tile) const {
   return pixels + loaded_->network->PeakBytes(height, width);
 }
 
+Result<const LoadedNetwork*> TileRunner::Exact() {
+  if (load_exact_ == nullptr) return loaded_.get();
+  if (exact_ == nullptr) {
+    NSIC_ASSIGN_OR_RETURN(exact_, load_exact_());
+  }
+  return exact_.get();
+}
+
 Status TileRunner::Run(Size tile, const float* in, const Take& take, int64_t* redone) {
   const int64_t in_floats = 3 * tile.area();
   const int64_t out_floats = in_floats * scale_ * scale_;
   const int64_t right = RoundUp(tile.width, multiple_) - tile.width;
   const int64_t bottom = RoundUp(tile.height, multiple_) - tile.height;
   at::Tensor y;
-  const auto infer = [&] {
-    return CatchTorchErrors("inference on " + loaded_->device, [&]() -> Status {
+  const auto infer = [&](const LoadedNetwork& loaded) {
+    return CatchTorchErrors("inference on " + loaded.device, [&]() -> Status {
       const c10::InferenceMode no_gradients;
-      loaded_->SetThreads();
+      loaded.SetThreads();
       // from_blob wants a mutable pointer; networks do not write to their input.
       at::Tensor x = at::from_blob(const_cast<float*>(in), {1, 3, tile.height, tile.width}, at::kFloat);
-      x = x.to(at::Device(loaded_->device));
+      x = x.to(at::Device(loaded.device));
       if (right > 0 || bottom > 0) x = at::replication_pad2d(x, {0, right, 0, bottom});
-      y = loaded_->network->Forward(x);
+      y = loaded.network->Forward(x);
       y = y.narrow(2, 0, int64_t{tile.height} * scale_).narrow(3, 0, int64_t{tile.width} * scale_);
       y = y.to(at::kCPU, at::kFloat).contiguous();  // no copy where it is that already
       return OkStatus();
     });
   };
 
-  NSIC_RETURN_IF_ERROR(infer());
+  NSIC_RETURN_IF_ERROR(infer(*loaded_));
   Extent extent = ExtentOf(y.data_ptr<float>(), out_floats);
   if (!Sound(in, in_floats, extent)) {
     ++*redone;
-    NSIC_RETURN_IF_ERROR(infer());
+    NSIC_ASSIGN_OR_RETURN(const LoadedNetwork* exact, Exact());
+    NSIC_RETURN_IF_ERROR(infer(*exact));
     extent = ExtentOf(y.data_ptr<float>(), out_floats);
     if (!Sound(in, in_floats, extent)) return DataLossError("the network gives NaN, Inf or a flat picture, in fp32 too");
   }
@@ -116,8 +125,19 @@ Status TileRunner::Run(Size tile, const float* in, const Take& take, int64_t* re
 }
 
 Result<std::unique_ptr<TileRunner>> LoadTileRunner(const ModelPack& pack, const EngineOptions& options) {
-  NSIC_ASSIGN_OR_RETURN(LoadedNetwork loaded, LoadNetwork(pack, options));
-  return std::make_unique<TileRunner>(std::make_unique<LoadedNetwork>(std::move(loaded)), pack.card.tiling.multiple, pack.card.scale);
+  const auto load = [](const ModelPack& from, const EngineOptions& with) -> Result<std::unique_ptr<LoadedNetwork>> {
+    NSIC_ASSIGN_OR_RETURN(LoadedNetwork loaded, LoadNetwork(from, with));
+    return std::make_unique<LoadedNetwork>(std::move(loaded));
+  };
+  NSIC_ASSIGN_OR_RETURN(std::unique_ptr<LoadedNetwork> loaded, load(pack, options));
+  TileRunner::LoadExact load_exact;
+  if (options.precision != Precision::kFloat32) {
+    EngineOptions exact = options;
+    exact.precision = Precision::kFloat32;
+    load_exact = [load, pack, exact] { return load(pack, exact); };
+  }
+  return std::make_unique<TileRunner>(std::move(loaded), options.precision, std::move(load_exact), pack.card.tiling.multiple,
+                                      pack.card.scale);
 }
 
 }  // namespace nsic

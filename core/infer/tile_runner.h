@@ -16,9 +16,15 @@ struct LoadedNetwork;
 
 class TileRunner {
  public:
-  // `multiple` and `scale` as in the pack's card.
-  TileRunner(std::unique_ptr<LoadedNetwork> loaded, int multiple, int scale);
+  // Loads the same network in fp32.
+  using LoadExact = std::function<Result<std::unique_ptr<LoadedNetwork>>()>;
+
+  // `multiple` and `scale` as in the pack's card. `load_exact` is called once at most, when a tile is to be run again; null where `loaded`
+  // computes in fp32 itself.
+  TileRunner(std::unique_ptr<LoadedNetwork> loaded, Precision precision, LoadExact load_exact, int multiple, int scale);
   ~TileRunner();
+
+  Precision precision() const { return precision_; }
 
   // An upper estimate of the bytes that one tile in flight takes, its pixels on both sides included.
   int64_t TileBytes(Size tile) const;
@@ -32,12 +38,20 @@ class TileRunner {
   Status Run(Size tile, const float* in, const Take& take, int64_t* redone);
 
  private:
+  Result<const LoadedNetwork*> Exact();
+
   const std::unique_ptr<LoadedNetwork> loaded_;
+  const Precision precision_;
+  const LoadExact load_exact_;
+  std::unique_ptr<LoadedNetwork> exact_;  // once it was needed
   const int multiple_;
   const int scale_;
 };
 
 Result<std::unique_ptr<TileRunner>> LoadTileRunner(const ModelPack& pack, const EngineOptions& options);
+
+// The enhancer of this card over `runner`, whose network fits the card.
+std::unique_ptr<Enhancer> MakeEnhancer(const ModelCard& card, std::unique_ptr<TileRunner> runner, int64_t memory_budget);
 
 }  // namespace nsic
 
