@@ -53,7 +53,7 @@ BENCHMARK(Light)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 
-void NsIqe(benchmark::State& state) { Enhance(state, RandomNsIqePack(64, 16, BlendedTiles(256, 64, 4, BlendWindow::kImprovedGaussian))); }
+void NsIqe(benchmark::State& state) { Enhance(state, RandomNsIqePack(64, 16, BlendedTiles(256, 32, 4, BlendWindow::kFeather))); }
 BENCHMARK(NsIqe)->Args({1280, 720, 256})->Args({1920, 1080, 256})->Unit(benchmark::kMillisecond)->UseRealTime()->Iterations(1);
 
 }  // namespace

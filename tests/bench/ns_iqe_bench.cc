@@ -5,13 +5,14 @@
 //
 // The original's scheme: tiles of 256 that overlap by 64, one at a time, through the network as PyTorch runs it (plain convolutions,
 // batch norms unfolded, the attention matrix as a whole), blended with the improved Gaussian window. `speed` takes turns, tile by tile, so
-// that whatever else the machine does falls on both alike; the seconds of a picture are the median tile's times the number of tiles.
+// that whatever else the machine does falls on both alike; the seconds of a 1080p picture are the median tile's times its number of tiles,
+// whatever picture is measured.
 //
 // Seams: the mean step between neighbouring pixels across the lines where tiles begin and end, against the same elsewhere, of the output
 // and of what the output differs by from the network's on the whole picture at once. The picture is smooth, so that the network's own
-// detail hides nothing. The weights are random, of the published shapes; their zero padding and their attention make the tiles differ,
-// which the rows without any blending (overlap 4, the least there is, hardly feathered) show: were those free of seams, the weights would
-// say nothing.
+// detail hides nothing. The weights are random, of the published shapes: padding with zeros and attention over the tile alone make the
+// tiles differ, as the first row of the feathered ones shows, where an overlap of 4 is as good as none. Were that free of seams, the
+// weights would say nothing. Imported packs have the smallest overlap whose difference steps no more across the borders than inside.
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -204,19 +205,22 @@ int Speed(Size size) {
   const PlanarImage output = Enhance(pack, picture, between);
   ours.push_back(seconds_since(start));
 
-  const double megapixels = static_cast<double>(size.area()) * 1e-6;
+  constexpr Size kFullHd{1920, 1080};
+  const double megapixels = static_cast<double>(kFullHd.area()) * 1e-6;
   const auto row = [&](const char* name, const std::vector<double>& tiles, const PlanarImage& out, const TileSpec& tiling) {
-    const double seconds = Median(tiles) * static_cast<double>(tiles.size());
+    const int64_t count = TileGrid(kFullHd, tiling).count();
+    const double seconds = Median(tiles) * static_cast<double>(count);
     const Steps steps = MeasureSteps(out, tiling);
-    std::printf("%-10s %4zu tiles of %.3f s  %7.2f s a picture  %.4f MP/s   seams %.3f / %.3f = %.3f\n", name, tiles.size(), Median(tiles),
-                seconds, megapixels / seconds, steps.across, steps.inside, steps.across / steps.inside);
+    std::printf("%-10s %3zu tiles, median %6.3f s; 1080p: %3lld tiles, %7.2f s, %.4f MP/s; seams %.3f / %.3f = %.3f\n", name, tiles.size(),
+                Median(tiles), static_cast<long long>(count), seconds, megapixels / seconds, steps.across, steps.inside,
+                steps.across / steps.inside);
     return seconds;
   };
   std::printf("NS-IQE, %dx%d, %d threads, fp32; engine: overlap %d, %s\n", size.width, size.height, at::get_num_threads(),
               pack.card.tiling.overlap, std::string(BlendWindowName(pack.card.tiling.blend)).c_str());
   const double their_seconds = row("original", theirs, original.Finish(), kOriginal);
   const double our_seconds = row("engine", ours, output, pack.card.tiling);
-  std::printf("ratio: %.2f\n", their_seconds / our_seconds);
+  std::printf("ratio at 1080p: %.2f\n", their_seconds / our_seconds);
   return 0;
 }
 
@@ -264,6 +268,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "ns_iqe_bench: no picture has this size\n");
     return 2;
   }
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   nsic::SetEngineThreads(0);
   return speed ? nsic::Speed(size) : nsic::Seams(size);
 }

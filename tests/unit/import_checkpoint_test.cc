@@ -26,7 +26,7 @@ struct Row {
 };
 
 std::vector<Row> Rows() {
-  const TileSpec ns_iqe = BlendedTiles(256, 64, 4, BlendWindow::kImprovedGaussian);
+  const TileSpec ns_iqe = BlendedTiles(256, 32, 4, BlendWindow::kFeather);
   std::vector<Row> rows;
   rows.push_back({"ns-iqe", RandomNsIqe(64, 16, 1), "", "", ModelTask::kEnhance, {{"features", 64}, {"blocks", 16}}, 1, ns_iqe});
   rows.push_back({"ns-iqe",
