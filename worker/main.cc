@@ -16,10 +16,12 @@
 #include "core/base/clock.h"
 #include "core/base/program.h"
 #include "core/base/status.h"
+#include "core/infer/choose_precision.h"
 #include "core/infer/engine.h"
 #include "core/media/picture.h"
 #include "core/rpc/channel.h"
 #include "worker/describe_machine.h"
+#include "worker/remember_precision.h"
 #include "worker/work_loop.h"
 #include "worker/worker_metrics.h"
 
@@ -35,6 +37,7 @@ struct Flags {
   std::string coordinator;
   std::string name = HostName();
   std::string device = "auto";
+  std::string precision = "auto";
   int threads = 0;
   int64_t max_memory = MemoryBytes() / 2;
   std::string token_file;
@@ -49,6 +52,8 @@ void AddFlags(CLI::App* run, Flags* flags) {
       ->required();
   run->add_option("--name", flags->name, "This worker's name in the farm; each needs its own (default " + flags->name + ")");
   run->add_option("--device", flags->device, "auto, cpu, or a CUDA device such as cuda:0 (default auto)");
+  run->add_option("--precision", flags->precision, "auto, which measures each model once and remembers, fp32, bf16 or fp16 (default auto)")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
   run->add_option("--threads", flags->threads, "CPU threads to use; 0, the default, means all cores")->check(CLI::Range(0, 1024));
   AddSizeOption(run, "--max-memory", &flags->max_memory, "Memory to keep to, such as 4G (default half of the machine's)");
   run->add_option("--token-file", flags->token_file, "File whose first line is the farm's token")->type_name("FILE");
@@ -111,6 +116,28 @@ Result<WorkerOptions> ToOptions(const Flags& flags) {
   return options;
 }
 
+// Loads models in the precision that the flag names, or else in the one that this machine has measured for each.
+Result<EnhancerLoader> MakeLoader(const std::string& precision, const EngineOptions& engine, const WorkerOptions& worker,
+                                  const Clock* clock) {
+  if (precision != "auto") {
+    EngineOptions forced = engine;
+    NSIC_ASSIGN_OR_RETURN(forced.precision, ParsePrecision(precision));
+    const Status status = CheckPrecision(engine.device, forced.precision);
+    if (!status.ok()) return status.WithContext("--precision");
+    return EnhancerLoader([forced](const ModelPack& pack) { return LoadEnhancer(pack, forced); });
+  }
+  const std::string machine = worker.device_name + ", " + EngineSoftware(engine.device) + ", nsic " + worker.version;
+  const auto book = std::make_shared<PrecisionBook>(worker.cache + "/precisions.json", machine);
+  return EnhancerLoader([engine, book, clock](const ModelPack& pack) -> Result<std::unique_ptr<Enhancer>> {
+    EngineOptions chosen = engine;
+    NSIC_ASSIGN_OR_RETURN(chosen.precision, book->Choose(PackIdentity(pack.card), [&]() -> Result<PrecisionChoice> {
+      NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<PrecisionProbe> probe, MakeNetworkProbe(pack, engine, clock));
+      return ChoosePrecision(probe.get());
+    }));
+    return LoadEnhancer(pack, chosen);
+  });
+}
+
 int Fail(int code, const Status& status) {
   spdlog::error("{}", status.message());
   return code;
@@ -146,8 +173,9 @@ int Run(const Flags& flags) {
   spdlog::info("nsic-worker {} '{}' on {} ({}, {} cores), keeping to {} MiB, cache {}", VersionString(), options->name, options->device,
                options->device_name, options->cores, options->max_memory >> 20, options->cache);
 
-  Result<std::unique_ptr<WorkLoop>> loop = WorkLoop::Make(
-      *options, [engine](const ModelPack& pack) { return LoadEnhancer(pack, engine); }, &clock, &metrics);
+  Result<EnhancerLoader> load = MakeLoader(flags.precision, engine, *options, &clock);
+  if (!load.ok()) return Fail(kUsage, load.status());
+  Result<std::unique_ptr<WorkLoop>> loop = WorkLoop::Make(*options, *std::move(load), &clock, &metrics);
   if (!loop.ok()) return Fail(kCannotStart, loop.status());
 
   Status status;
