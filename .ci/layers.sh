@@ -26,7 +26,7 @@ models/io/                  core/base/|core/farm/tile_grid|models/io/           
 models/train/               core/(base|infer|media|quality)/|core/farm/tile_grid|models/            torch/|ATen/|c10/|nlohmann/|CLI/|vips/|spdlog/
 coordinator/db/             core/(base|farm)/|coordinator/db/                                       SQLiteCpp/|sqlite3|spdlog/|nlohmann/
 coordinator/                core/(base|farm|rpc)/|models/io/|coordinator/|nsic/v1/                  grpc/|grpcpp/|google/protobuf/|openssl/|prometheus/|spdlog/|CLI/|nlohmann/
-worker/                     core/|models/|worker/|nsic/v1/                                          torch/|ATen/|c10/|grpc/|grpcpp/|google/protobuf/|prometheus/|httplib|spdlog/|CLI/|nlohmann/
+worker/                     core/|models/|worker/|nsic/v1/                                          torch/|ATen/|c10/|hwy/|grpc/|grpcpp/|google/protobuf/|prometheus/|httplib|spdlog/|CLI/|nlohmann/
 client/                     core/(base|farm|rpc|media|quality|report)/|models/io/|client/|nsic/v1/  grpc/|grpcpp/|google/protobuf/|spdlog/|CLI/|nlohmann/
 '
 

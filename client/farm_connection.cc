@@ -139,4 +139,10 @@ Result<std::vector<v1::WorkerStatus>> FarmConnection::ListWorkers(const CancelTo
   return std::vector<v1::WorkerStatus>(reply.workers().begin(), reply.workers().end());
 }
 
+Result<v1::BenchResponse> FarmConnection::Bench(const v1::BenchRequest& request, const CancelToken& cancel) {
+  v1::BenchResponse reply;
+  NSIC_RETURN_IF_ERROR(Call(*admin_, &v1::Admin::Stub::Bench, request, &reply, cancel));
+  return reply;
+}
+
 }  // namespace nsic

@@ -58,6 +58,7 @@ class FarmConnection {
   Status RemoveModel(const std::string& name_or_id, const CancelToken& cancel);
 
   Result<std::vector<v1::WorkerStatus>> ListWorkers(const CancelToken& cancel);
+  Result<v1::BenchResponse> Bench(const v1::BenchRequest& request, const CancelToken& cancel);
 
  private:
   Status Explain(Status status) const;

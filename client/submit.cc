@@ -30,7 +30,6 @@ namespace nsic {
 namespace {
 
 constexpr int kThumbnailSide = 320;
-constexpr const char* kAutoModel = "kairitsu-lite";
 constexpr size_t kNamedSkips = 10;  // more are in the report
 constexpr int kMaxPreview = 100;
 

@@ -13,6 +13,9 @@
 
 namespace nsic {
 
+// What --model auto means.
+inline constexpr const char* kAutoModel = "kairitsu-lite";
+
 // Of one PATH... and its options: everything the command line says.
 struct SubmitOptions {
   std::vector<std::string> paths;

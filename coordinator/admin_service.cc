@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "coordinator/bench_workers.h"
 #include "coordinator/db/attempts.h"
 #include "coordinator/db/database.h"
 #include "coordinator/db/jobs.h"
@@ -92,6 +93,11 @@ class AdminService : public v1::Admin::CallbackService {
         return OkStatus();
       });
     });
+  }
+
+  grpc::ServerUnaryReactor* Bench(grpc::CallbackServerContext* context, const v1::BenchRequest* request,
+                                  v1::BenchResponse* reply) override {
+    return ServeUnary(gate_, context, "Admin.Bench", [=] { return Fill(reply, BenchWorkers(farm_, *request)); });
   }
 
  private:

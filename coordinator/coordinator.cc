@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "coordinator/bench_workers.h"
 #include "coordinator/collect_blobs.h"
 #include "coordinator/db/audit.h"
 #include "coordinator/db/blobs.h"
@@ -72,6 +73,7 @@ struct Coordinator::Impl {
   const Options options;
   UniqueFd lock;
   Metrics metrics;
+  BenchBoard bench;
   std::unique_ptr<Database> database;
   std::unique_ptr<DatabaseBlobIndex> index;
   std::unique_ptr<BlobStore> blobs;
@@ -111,6 +113,7 @@ Status Coordinator::Impl::Open() {
   farm.database = database.get();
   farm.clock = options.clock;
   farm.metrics = &metrics;
+  farm.bench = &bench;
   farm.options = options.farm;
   BlobStore::Options store;
   store.folder = options.state_folder;

@@ -9,6 +9,7 @@
 
 namespace nsic {
 
+class BenchBoard;
 class BlobStore;
 class Database;
 class Metrics;
@@ -24,6 +25,7 @@ struct Farm {
   BlobStore* blobs;
   const Clock* clock;
   Metrics* metrics;
+  BenchBoard* bench;
   FarmOptions options;
 
   int64_t now_ms() const { return clock->WallMs(); }

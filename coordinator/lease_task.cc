@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "coordinator/bench_workers.h"
 #include "coordinator/db/attempts.h"
 #include "coordinator/db/jobs.h"
 #include "coordinator/db/models.h"
@@ -173,7 +174,12 @@ Status LeaseTasks(const Farm& farm, Transaction& transaction, const WorkerRow& w
   const std::vector<AttemptRow> repeated = ActiveAttemptsOfRequest(transaction, worker.id, request.request_id());
   if (!repeated.empty()) return RepeatLeases(transaction, repeated, response);
   response->set_drain(worker.draining);
-  if (worker.draining || HoldsSuspect(transaction, worker.id)) return OkStatus();
+  if (worker.draining) return OkStatus();
+  if (std::optional<v1::Measure> measure = farm.bench->Next(farm, worker)) {
+    *response->mutable_measure() = *std::move(measure);
+    return OkStatus();
+  }
+  if (HoldsSuspect(transaction, worker.id)) return OkStatus();
   // Encoding makes room: large chunks become small segments.
   const bool only_encodes = !farm.blobs->HasRoom();
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "coordinator/admit_worker.h"
+#include "coordinator/bench_workers.h"
 #include "coordinator/check_manifest.h"
 #include "coordinator/db/database.h"
 #include "coordinator/db/tasks.h"
@@ -144,7 +145,7 @@ void WorkQueue::Serve(std::list<std::unique_ptr<Poll>>* polls) {
   const Time::time_point now = Time::now();
   bool work = false;
   const Status looked = farm_->database->Read([&](Transaction& transaction) {
-    work = AnyTaskToLease(transaction, farm_->now_ms());
+    work = AnyTaskToLease(transaction, farm_->now_ms()) || farm_->bench->waiting(*farm_);
     return OkStatus();
   });
   // The quiet case: nobody new, nobody's time is up, nothing to lease.
@@ -170,7 +171,7 @@ void WorkQueue::Serve(std::list<std::unique_ptr<Poll>>* polls) {
           }
         }
         NSIC_RETURN_IF_ERROR(LeaseTasks(*farm_, transaction, *worker, poll->request, &poll->response));
-        poll->answered = poll->response.tasks_size() > 0 || poll->response.drain() || poll->until <= now;
+        poll->answered = poll->response.tasks_size() > 0 || poll->response.drain() || poll->response.has_measure() || poll->until <= now;
       }
       return OkStatus();
     });

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "coordinator/admit_worker.h"
+#include "coordinator/bench_workers.h"
 #include "coordinator/commit_result.h"
 #include "coordinator/db/attempts.h"
 #include "coordinator/db/database.h"
@@ -165,6 +166,18 @@ class WorkService : public v1::Work::CallbackService {
         }
         return OkStatus();
       });
+    });
+  }
+
+  grpc::ServerUnaryReactor* Report(grpc::CallbackServerContext* context, const v1::ReportRequest* request,
+                                   v1::ReportResponse* /*reply*/) override {
+    return ServeUnary(gate_, context, "Work.Report", [=]() -> Status {
+      std::optional<WorkerRow> worker;
+      NSIC_RETURN_IF_ERROR(farm_.database->Write([&](Transaction& transaction) -> Status {
+        NSIC_ASSIGN_OR_RETURN(worker, CheckSession(farm_, transaction, request->session()));
+        return OkStatus();
+      }));
+      return farm_.bench->Report(farm_, *worker, *request);
     });
   }
 

@@ -1,5 +1,6 @@
 #include "worker/describe_machine.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -71,6 +72,19 @@ int CoreCount() {
 int64_t MemoryBytes() {
   const int64_t machine = int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
   return std::min(machine, ControlGroupLimit().value_or(machine));
+}
+
+int64_t PeakMemoryBytes() {
+  const Result<std::string> status = ReadFile("/proc/self/status");
+  const std::string text = status.ok() ? Field(*status, "VmHWM") : "";
+  int64_t kibibytes = 0;
+  std::from_chars(text.data(), text.data() + text.size(), kibibytes);
+  return kibibytes << 10;
+}
+
+bool ResetPeakMemory() {
+  const UniqueFd file(::open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC));
+  return file.valid() && ::write(file.get(), "5", 1) == 1;
 }
 
 std::string DeviceName(const std::string& device) {

@@ -107,6 +107,7 @@ Result<WorkerOptions> ToOptions(const Flags& flags) {
   NSIC_ASSIGN_OR_RETURN(options.device, ResolveDevice(flags.device));
   options.device_name = DeviceName(options.device);
   options.cores = CoreCount();
+  options.threads = flags.threads > 0 ? flags.threads : options.cores;
   options.memory_bytes = MemoryBytes();
   options.max_memory = flags.max_memory;
   options.cache = flags.cache;

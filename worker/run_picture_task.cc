@@ -168,7 +168,8 @@ MaybeFailure PictureTask::DoCompute() {
   DescribeResult();
   result_.set_compute_seconds(watch.seconds());
   result_.set_tiles_redone(stats->tiles_redone);
-  tools_->metrics->AddStageSeconds("compute", watch.seconds());
+  tools_->metrics->AddStageSeconds("compute", result_.compute_seconds());
+  tools_->metrics->AddDeviceSeconds(result_.compute_seconds(), 0);
   return std::nullopt;
 }
 

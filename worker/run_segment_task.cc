@@ -295,6 +295,7 @@ MaybeFailure SegmentTask::DoFinish() {
   result_.set_tiles_repeated(stats.tiles.tiles_repeated);
   for (const int frame : pipeline_->concealed()) result_.add_frames_concealed(frame);
   tools_->metrics->AddStageSeconds("compute", stats.compute_seconds);
+  tools_->metrics->AddDeviceSeconds(stats.compute_seconds, compute_seconds_ - stats.compute_seconds);
   tools_->metrics->AddFrames(model_name(), stats.frames, stats.frames_repeated, stats.tiles.tiles_repeated);
   const double megapixels = static_cast<double>(info_.size.area()) * stats.frames * 1e-6;
   RecordDone(megapixels, prepare_seconds_, compute_seconds_, watch.seconds());

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "core/base/digest.h"
 #include "core/rpc/channel.h"
+#include "worker/measure_frames.h"
 #include "worker/run_picture_task.h"
 #include "worker/run_segment_task.h"
 
@@ -151,6 +153,7 @@ void WorkLoop::Abandon() {
 WorkLoop::HeldPtr WorkLoop::Hold(v1::LeasedTask lease) {
   auto held = std::make_shared<Held>();
   held->task = MakeTask(std::move(lease), &tools_);
+  held->leased_us = clock_->MonotonicUs();
   keeper_->Add(held->task->lease().token(), held->task->cancel());
   std::lock_guard<std::mutex> lock(mutex_);
   held_.insert(held);
@@ -212,6 +215,10 @@ void WorkLoop::TakeTasks() {
     }
     request_id = RandomHex(16);
     coordinator_drains_ = response->drain();
+    if (response->has_measure()) {
+      Measure(response->measure());
+      continue;
+    }
     std::vector<HeldPtr> batch;  // held from now on, though the last of it may have to wait for a while
     for (v1::LeasedTask& task : *response->mutable_tasks()) batch.push_back(Hold(std::move(task)));
     if (!batch.empty()) spdlog::info("leased {} tasks", batch.size());
@@ -226,6 +233,44 @@ void WorkLoop::TakeTasks() {
   }
   waiting_.Close();
   LeaveStage();
+}
+
+// On the thread that takes tasks: none are taken meanwhile.
+void WorkLoop::Measure(const v1::Measure& measure) {
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!held_.empty() && !draining()) changed_.wait_for(lock, std::chrono::milliseconds(200));
+  }
+  if (draining()) return;
+  v1::ReportRequest report;
+  report.set_bench_id(measure.bench_id());
+  ModelError error;
+  const std::shared_ptr<Enhancer> enhancer =
+      models_->Get(measure.model_id(), measure.model_blob(), measure.model_blob_size(), draining_, &error);
+  Status status = enhancer == nullptr ? error.status : OkStatus();
+  if (status.ok()) {
+    spdlog::info("measuring the model {}", enhancer->card().name);
+    metrics_->SetBusy(true);
+    status = [&]() -> Status {
+      try {
+        NSIC_ASSIGN_OR_RETURN(*report.mutable_measurement(),
+                              MeasureFrames(enhancer.get(), options_.device == "cpu" ? options_.threads : 0, *clock_, draining_));
+        return OkStatus();
+      } catch (const std::bad_alloc&) {
+        return ResourceExhaustedError("out of memory on this worker; start it with a smaller --max-memory");
+      }
+    }();
+    metrics_->SetBusy(false);
+  }
+  if (draining()) return;
+  if (!status.ok()) report.set_error(status.message());
+  v1::ReportResponse response;
+  status = session_->Call(Patiently(), draining_, [&](grpc::ClientContext* context, const std::string& session) {
+    report.set_session(session);
+    response.Clear();
+    return session_->work()->Report(context, report, &response);
+  });
+  if (!status.ok() && !draining()) spdlog::warn("the measurement could not be delivered: {}", status.ToString());
 }
 
 void WorkLoop::PrepareTasks() {
@@ -245,15 +290,19 @@ void WorkLoop::PrepareTasks() {
 }
 
 void WorkLoop::ComputeTasks() {
+  int64_t free_us = clock_->MonotonicUs();  // since when the device could have computed
   while (const std::optional<HeldPtr> next = prepared_.Pop()) {
     const HeldPtr& held = *next;
     if (!Begin(held)) {
       ended_.Push(held);
       continue;
     }
+    const int64_t waited_us = clock_->MonotonicUs() - std::max(free_us, held->leased_us);
+    metrics_->AddDeviceSeconds(0, static_cast<double>(waited_us) * 1e-6);
     metrics_->SetBusy(true);
     held->failure = held->task->Compute();
     metrics_->SetBusy(false);
+    free_us = clock_->MonotonicUs();
     if (held->failure.has_value()) {
       ended_.Push(held);
     } else {
@@ -283,6 +332,7 @@ void WorkLoop::DeliverTasks() {
     keeper_->Remove(held->task->lease().token());
     std::lock_guard<std::mutex> lock(mutex_);
     held_.erase(held);
+    changed_.notify_all();
   }
   std::lock_guard<std::mutex> lock(mutex_);
   delivered_all_ = true;

@@ -47,6 +47,7 @@ struct WorkerOptions {
   std::string device = "cpu";  // resolved
   std::string device_name;
   int cores = 1;
+  int threads = 1;                                 // that the engine has, on the CPU
   int64_t memory_bytes = 0;                        // of the machine, for display
   int64_t max_memory = 0;                          // bytes that this process should keep to
   std::string cache;                               // folder
@@ -81,7 +82,8 @@ class WorkLoop {
   // A task on its way, and what ends it.
   struct Held {
     std::unique_ptr<Task> task;
-    bool begun = false;  // guarded by WorkLoop::mutex_, as below: computing or later; then it is not given back
+    int64_t leased_us = 0;  // when it came
+    bool begun = false;     // guarded by WorkLoop::mutex_, as below: computing or later; then it is not given back
     bool given_back = false;
     std::optional<TaskFailure> failure;  // of the stage that has it
   };
@@ -99,6 +101,7 @@ class WorkLoop {
   Result<v1::LeaseResponse> Lease(const std::string& request_id, int wait_ms, const RetryPolicy& policy, const CancelToken& cancel);
   HeldPtr Hold(v1::LeasedTask lease);
   bool Begin(const HeldPtr& held);
+  void Measure(const v1::Measure& measure);
   void Deliver(const HeldPtr& held);
   void Abandon();
   bool draining() const { return draining_.cancelled(); }

@@ -35,6 +35,12 @@ WorkerMetrics::WorkerMetrics()
                          .Help("Seconds spent in each stage (fetch, decode, compute, finish, upload); stages overlap")
                          .Register(*registry_)),
       busy_(prometheus::BuildGauge().Name("nsic_worker_busy").Help("1 while the engine computes, else 0").Register(*registry_).Add({})),
+      device_seconds_(prometheus::BuildCounter()
+                          .Name("nsic_worker_device_seconds_total")
+                          .Help("Seconds for which the compute device worked (busy), or did not though a task was there (idle)")
+                          .Register(*registry_)),
+      device_busy_(device_seconds_.Add({{"state", "busy"}})),
+      device_idle_(device_seconds_.Add({{"state", "idle"}})),
       errors_(prometheus::BuildCounter()
                   .Name("nsic_worker_errors_total")
                   .Help("Tasks that failed here, by model and class (bad_input, worker_fault, transient)")
@@ -127,5 +133,10 @@ void WorkerMetrics::CountError(const std::string& model, const std::string& erro
 void WorkerMetrics::AddStageSeconds(const std::string& stage, double seconds) { stage_seconds_.Add({{"stage", stage}}).Increment(seconds); }
 
 void WorkerMetrics::SetBusy(bool busy) { busy_.Set(busy ? 1 : 0); }
+
+void WorkerMetrics::AddDeviceSeconds(double busy, double idle) {
+  device_busy_.Increment(busy);
+  device_idle_.Increment(idle);
+}
 
 }  // namespace nsic

@@ -35,6 +35,8 @@ class WorkerMetrics {
   // `stage`: "fetch", "decode", "compute", "finish" or "upload".
   void AddStageSeconds(const std::string& stage, double seconds);
   void SetBusy(bool busy);
+  // How long the compute device worked, and how long it did not though a task was there: not decoded yet, or not encoded yet.
+  void AddDeviceSeconds(double busy, double idle);
 
  private:
   const std::shared_ptr<prometheus::Registry> registry_;
@@ -43,6 +45,9 @@ class WorkerMetrics {
   prometheus::Family<prometheus::Histogram>& task_seconds_;
   prometheus::Family<prometheus::Counter>& stage_seconds_;
   prometheus::Gauge& busy_;
+  prometheus::Family<prometheus::Counter>& device_seconds_;
+  prometheus::Counter& device_busy_;
+  prometheus::Counter& device_idle_;
   prometheus::Family<prometheus::Counter>& errors_;
   prometheus::Family<prometheus::Counter>& tiles_redone_;
   prometheus::Family<prometheus::Counter>& frames_;

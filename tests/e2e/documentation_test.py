@@ -7,7 +7,7 @@ import unittest
 from farm import BIN, REPOSITORY
 
 COMMANDS = {"nsic-coordinator": ["serve"], "nsic-worker": ["run"],
-            "nsic-client": ["submit", "jobs", "status", "watch", "fetch", "cancel", "pause", "resume", "retry", "workers", "models"]}
+            "nsic-client": ["submit", "jobs", "status", "watch", "fetch", "cancel", "pause", "resume", "retry", "workers", "bench", "models"]}
 # Flags of other programs and of our scripts.
 FOREIGN = {"--preset", "--build", "--install", "--system", "--runtime", "--scale", "--output-on-failure", "--test-dir", "--help"}
 

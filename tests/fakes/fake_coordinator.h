@@ -62,6 +62,10 @@ class FakeWork : public v1::Work::Service {
         std::lock_guard<std::mutex> lock(mutex);
         if (request->session() != session) return UnknownSession();
         response->set_drain(drain);
+        if (!measure.bench_id().empty()) {
+          *response->mutable_measure() = measure;
+          return grpc::Status::OK;
+        }
         if (!tasks.empty() && !drain && !lost) {
           for (int i = 0; i < batch && !tasks.empty(); ++i) {
             *response->add_tasks() = tasks.front();
@@ -125,10 +129,19 @@ class FakeWork : public v1::Work::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status Report(grpc::ServerContext*, const v1::ReportRequest* request, v1::ReportResponse*) override {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (request->session() != session) return UnknownSession();
+    reports.push_back(*request);
+    measure.Clear();
+    return grpc::Status::OK;
+  }
+
   // What the test sets.
   std::mutex mutex;
   std::deque<v1::LeasedTask> tasks;
-  int batch = 100;  // tasks a lease
+  int batch = 100;      // tasks a lease
+  v1::Measure measure;  // with a bench_id: what the next Lease asks for, in place of tasks
   bool drain = false;
   bool lose_replies = false;         // leases are granted, their first replies never come
   std::set<std::string> stop;        // tokens that are not to go on
@@ -146,6 +159,7 @@ class FakeWork : public v1::Work::Service {
   std::map<std::string, v1::TaskResult> completed;
   std::map<std::string, v1::FailedItem> failed;
   std::set<std::string> released;
+  std::vector<v1::ReportRequest> reports;
 
  private:
   static grpc::Status UnknownSession() { return {grpc::ABORTED, "this session is not known here; register again"}; }

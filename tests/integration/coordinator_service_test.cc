@@ -411,6 +411,16 @@ TEST_F(DuplicateCallTest, EveryMethodTwiceAndAfterACrash) {
   // The farm.
   EXPECT_EQ(
       (Thrice<v1::ListWorkersRequest, v1::ListWorkersResponse>("Admin.ListWorkers", {}, NSIC_CALL(admin_, ListWorkers))).workers_size(), 1);
+  v1::BenchRequest bench;
+  bench.set_bench_id(Id(1));
+  bench.set_model_id(ModelId());
+  EXPECT_EQ((Thrice<v1::BenchRequest, v1::BenchResponse>("Admin.Bench", bench, NSIC_CALL(admin_, Bench))).workers(0).state(),
+            v1::BENCH_STATE_WAITING);
+  v1::ReportRequest report;
+  report.set_session(session);
+  report.set_bench_id(Id(1));
+  report.set_error("the test has no engine");
+  Thrice<v1::ReportRequest, v1::ReportResponse>("Work.Report", report, NSIC_CALL(work_, Report));
   v1::DrainRequest drain;
   drain.set_worker("w");
   drain.set_on(true);

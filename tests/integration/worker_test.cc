@@ -454,6 +454,57 @@ TEST_F(WorkerTest, WhatTheCoordinatorAnswersToAResultCounts) {
   }
 }
 
+TEST_F(WorkerTest, MeasuresItselfWhenItHasNothingLeftToDo) {
+  v1::LeasedTask task = Task("first");
+  v1::Measure measure;
+  measure.set_bench_id("bench");
+  measure.set_model_id(task.options().model_id());
+  measure.set_model_blob(task.model_blob());
+  measure.set_model_blob_size(task.model_blob_size());
+  script_.blocked = true;
+  coordinator_.Add(task);
+  StartWorker();
+  ASSERT_TRUE(WaitUntil([&] { return script_.computing > 0; }));
+  const auto ask = [&](const v1::Measure& wanted) {
+    std::lock_guard<std::mutex> lock(coordinator_.work.mutex);
+    coordinator_.work.measure = wanted;
+    coordinator_.work.reports.clear();
+  };
+  const auto reported = [&] {
+    std::lock_guard<std::mutex> lock(coordinator_.work.mutex);
+    return !coordinator_.work.reports.empty();
+  };
+  ask(measure);
+  script_.blocked = false;
+  ASSERT_TRUE(WaitUntil(reported));
+  EXPECT_TRUE(coordinator_.Completed("first")) << "what it held came first";
+  v1::ReportRequest report = coordinator_.work.reports[0];
+  EXPECT_EQ(report.bench_id(), "bench");
+  EXPECT_EQ(report.error(), "");
+  const v1::Measurement& measurement = report.measurement();
+  ASSERT_EQ(measurement.frames_size(), 3);
+  for (const v1::FrameSpeed& speed : measurement.frames()) EXPECT_GT(speed.frames_per_second(), 0) << speed.height();
+  EXPECT_EQ(measurement.frames(1).height(), 1080);
+  EXPECT_EQ(measurement.precision(), "fp32");
+  EXPECT_EQ(measurement.gflops(), 0) << "the identity computes nothing";
+  EXPECT_GT(measurement.peak_gflops(), 0.1);
+  EXPECT_GT(measurement.peak_memory_bytes(), 25'000'000) << "a frame alone is as large";
+
+  script_.not_a_number = true;
+  ask(measure);
+  ASSERT_TRUE(WaitUntil(reported));
+  EXPECT_NE(coordinator_.work.reports[0].error().find("NaN"), std::string::npos) << coordinator_.work.reports[0].error();
+  script_.not_a_number = false;
+  measure.set_model_id(std::string(64, 'b'));
+  measure.set_model_blob(Sha256Hex("nowhere"));
+  ask(measure);
+  ASSERT_TRUE(WaitUntil(reported));
+  EXPECT_NE(coordinator_.work.reports[0].error(), "");
+
+  coordinator_.Add(Task("next"));
+  ExpectDone("next");
+}
+
 TEST_F(WorkerTest, OneCacheServesOneWorker) {
   StartWorker();
   WorkerMetrics metrics;

@@ -15,6 +15,7 @@
 
 #include "coordinator/accept_submit.h"
 #include "coordinator/admit_worker.h"
+#include "coordinator/bench_workers.h"
 #include "coordinator/collect_blobs.h"
 #include "coordinator/commit_result.h"
 #include "coordinator/control_job.h"
@@ -45,6 +46,7 @@ class FarmTest : public ::testing::Test {
     folder_ = ::mkdtemp(pattern.data());
     farm_.options.version = "0.1.0";
     farm_.metrics = &metrics_;
+    farm_.bench = &bench_;
     farm_.clock = &clock_;
     OpenStore(0);
     AddModel("lite", &model_id_);
@@ -317,6 +319,7 @@ class FarmTest : public ::testing::Test {
   std::unique_ptr<Database> database_;
   std::unique_ptr<DatabaseBlobIndex> index_;
   std::unique_ptr<BlobStore> blobs_;
+  BenchBoard bench_;
   Farm farm_{};
   std::string model_id_;
 };

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <mutex>
@@ -18,7 +20,10 @@
 #include "tests/fakes/fake_coordinator.h"
 #include "tests/fakes/identity_task.h"
 #include "tests/unit/media_pictures.h"
+#include "tests/unit/random_packs.h"
 #include "worker/blob_cache.h"
+#include "worker/count_operations.h"
+#include "worker/draw_frame.h"
 #include "worker/measure_speed.h"
 #include "worker/memory_budget.h"
 #include "worker/model_shelf.h"
@@ -28,6 +33,53 @@
 
 namespace nsic {
 namespace {
+
+// Counted again from the weights: each convolution's as often as it is applied to each input pixel.
+TEST(CountOperationsTest, AgreesWithTheWeights) {
+  const auto weights = [](const ModelPack& pack) {
+    double sum = 0;
+    for (const auto& [name, tensor] : pack.weights) {
+      double count = tensor.shape.size() == 4 ? 1 : 0;
+      for (const int64_t side : tensor.shape) count *= static_cast<double>(side);
+      sum += count;
+    }
+    return sum;
+  };
+  const ModelPack light = RandomLightPack(48, 8, HaloTiles(256, 22, 2));
+  EXPECT_DOUBLE_EQ(MultiplyAddsPerPixel(light.card), weights(light) / 4);
+  ModelPack srvgg;
+  srvgg.weights = RandomSrvggCompact(64, 18, 4, 1);
+  srvgg.card.architecture = "srvgg-compact";
+  srvgg.card.parameters = {{"features", 64}, {"layers", 18}};
+  srvgg.card.scale = 4;
+  EXPECT_DOUBLE_EQ(MultiplyAddsPerPixel(srvgg.card), weights(srvgg));
+  ModelPack iqe = RandomNsIqePack(16, 3, BlendedTiles(128, 32, 4, BlendWindow::kImprovedGaussian));
+  double expected = 128 * 128 / 16 * (64 / 8 + 64) / 16.0;  // attention: each of a tile's positions with all of them
+  for (const auto& [name, tensor] : iqe.weights) {
+    ModelPack one;
+    one.weights[name] = tensor;
+    const auto in = [&, n = name](const std::string& prefix) { return n.compare(0, prefix.size(), prefix) == 0; };
+    const double scale = in("encoder.0") || in("upsample.1") ? 4 : in("encoder.3") || in("rrdb") || in("attention") ? 16 : 1;
+    expected += weights(one) / scale;
+  }
+  EXPECT_DOUBLE_EQ(MultiplyAddsPerPixel(iqe.card), expected);
+  EXPECT_EQ(MultiplyAddsPerPixel(IdentityPack().card), 0);
+}
+
+TEST(DrawFrameTest, IsAPictureAndTheSameEachTime) {
+  const Size size{320, 180};
+  const std::vector<uint8_t> frame = DrawFrame(size);
+  ASSERT_EQ(frame.size(), 3u * 320 * 180);
+  EXPECT_EQ(frame, DrawFrame(size));
+  // Neighbours are alike, as they are in photographs and not in noise, but not the same.
+  double near = 0, far = 0;
+  for (size_t i = 0; i + 100 < frame.size(); ++i) {
+    near += std::abs(frame[i] - frame[i + 1]);
+    far += std::abs(frame[i] - frame[i + 100]);
+  }
+  EXPECT_GT(near / static_cast<double>(frame.size()), 1);
+  EXPECT_LT(near * 2, far);
+}
 
 class CacheTest : public testing::Test {
  protected:

@@ -1,0 +1,15 @@
+// How much arithmetic a network is, for the fraction of the device's peak that the engine reaches.
+#ifndef NSIC_WORKER_COUNT_OPERATIONS_H_
+#define NSIC_WORKER_COUNT_OPERATIONS_H_
+
+#include "models/io/model_pack.h"
+
+namespace nsic {
+
+// Multiply-adds for each input pixel, of the enhancer's convolutions and matrix products computed directly, however the engine goes about
+// them; what tiles compute twice is not counted. 0 for an architecture that is not known here, and for the identity.
+double MultiplyAddsPerPixel(const ModelCard& card);
+
+}  // namespace nsic
+
+#endif  // NSIC_WORKER_COUNT_OPERATIONS_H_
