@@ -105,8 +105,9 @@ TEST_F(WorkerProcess, RestoresAPictureServesMetricsAndDrains) {
   for (const char* line :
        {"nsic_worker_tasks_total{model=\"identity\",result=\"done\"} 1", "nsic_worker_megapixels_total{model=\"identity\"} 0.03",
         "nsic_worker_task_seconds_count{model=\"identity\"} 1", "nsic_worker_stage_seconds_total{stage=\"fetch\"}",
-        "nsic_worker_stage_seconds_total{stage=\"upload\"}", "nsic_worker_busy 0",
-        "nsic_worker_errors_total{class=\"bad_input\",model=\"identity\"} 1", "nsic_worker_tiles_redone_total{model=\"identity\"} 0"}) {
+        "nsic_worker_stage_seconds_total{stage=\"upload\"}", "nsic_worker_busy 0", "nsic_worker_device_seconds_total{state=\"busy\"}",
+        "nsic_worker_device_seconds_total{state=\"idle\"}", "nsic_worker_errors_total{class=\"bad_input\",model=\"identity\"} 1",
+        "nsic_worker_tiles_redone_total{model=\"identity\"} 0"}) {
     EXPECT_NE(metrics.find(line), std::string::npos) << line << "\n" << metrics;
   }
 
