@@ -13,6 +13,7 @@ namespace nsic {
 namespace {
 
 constexpr char kSettings[] = "settings";
+constexpr char kNotes[] = "notes";
 constexpr char kProgress[] = "progress";
 
 // The maps and the prefix of their tensors' names in the file.
@@ -52,7 +53,9 @@ Status WriteCheckpoint(const std::string& path, const Checkpoint& checkpoint) {
   }
   const std::array<int64_t, 2> progress = {checkpoint.step, checkpoint.elapsed_us};
   map.emplace(kProgress, BytesTensor(DType::kInt64, 2, progress.data()));
-  map.emplace(kSettings, BytesTensor(DType::kUInt8, static_cast<int64_t>(checkpoint.settings.size()), checkpoint.settings.data()));
+  for (const auto& [name, text] : {std::make_pair(kSettings, &checkpoint.settings), std::make_pair(kNotes, &checkpoint.notes)}) {
+    map.emplace(name, BytesTensor(DType::kUInt8, static_cast<int64_t>(text->size()), text->data()));
+  }
   return WriteFileAtomically(path, SerializeSafetensors(map));
 }
 
@@ -60,11 +63,12 @@ Result<Checkpoint> ReadCheckpoint(const std::string& path) {
   NSIC_ASSIGN_OR_RETURN(TensorMap map, ReadSafetensors(path));
   const Status broken = DataLossError(path + ": no checkpoint of nsic-train; remove it to begin anew");
   Checkpoint checkpoint;
-  const auto progress = map.find(kProgress), settings = map.find(kSettings);
-  if (progress == map.end() || progress->second.data.size() != 16 || settings == map.end()) return broken;
+  const auto progress = map.find(kProgress), settings = map.find(kSettings), notes = map.find(kNotes);
+  if (progress == map.end() || progress->second.data.size() != 16 || settings == map.end() || notes == map.end()) return broken;
   std::memcpy(&checkpoint.step, progress->second.data.data(), 8);
   std::memcpy(&checkpoint.elapsed_us, progress->second.data.data() + 8, 8);
   checkpoint.settings.assign(reinterpret_cast<const char*>(settings->second.data.data()), settings->second.data.size());
+  checkpoint.notes.assign(reinterpret_cast<const char*>(notes->second.data.data()), notes->second.data.size());
   for (const auto& [name, tensor] : map) {
     for (const auto& [prefix, tensors] : Parts(checkpoint)) {
       if (name.compare(0, prefix.size(), prefix) != 0) continue;

@@ -19,7 +19,8 @@ using NamedTensors = std::map<std::string, at::Tensor>;
 TensorMap ToHost(const NamedTensors& tensors, at::ScalarType type);
 
 struct Checkpoint {
-  std::string settings;    // JSON of what must not change between runs
+  std::string settings;    // JSON object of what must not change between runs
+  std::string notes;       // JSON object of what may: for the pack's card
   int64_t step = 0;        // steps done
   int64_t elapsed_us = 0;  // time that they took
   NamedTensors weights;    // fp32, on the CPU; the four maps have the same names and shapes

@@ -79,6 +79,17 @@ Result<std::unique_ptr<Corpus>> Corpus::Open(const std::string& path) {
     corpus->pictures_.push_back(
         {entry["name"].get<std::string>(), static_cast<int>(width), static_cast<int>(height), corpus->mapping_ + offset});
   }
+  const json sources = root.value("sources", json::array());
+  if (!sources.is_array()) return broken;
+  for (const json& entry : sources) {
+    if (!entry.is_object()) return broken;
+    for (const char* field : {"folder", "source", "licence"}) {
+      if (!entry.contains(field) || !entry[field].is_string()) return broken;
+    }
+    if (!entry.contains("pictures") || !entry["pictures"].is_number_unsigned()) return broken;
+    corpus->sources_.push_back({entry["folder"].get<std::string>(), entry["pictures"].get<int64_t>(), entry["source"].get<std::string>(),
+                                entry["licence"].get<std::string>()});
+  }
   corpus->digest_ = Sha256Hex(manifest);
   return corpus;
 }
@@ -110,13 +121,19 @@ Status CorpusWriter::Add(const std::string& name, int width, int height, std::st
   return OkStatus();
 }
 
+void CorpusWriter::AddSource(PictureSource source) { sources_.push_back(std::move(source)); }
+
 Status CorpusWriter::Finish() {
-  json pictures = json::array();
+  json manifest = {{"pictures", json::array()}};
   for (const Entry& entry : entries_) {
-    pictures.push_back(
+    manifest["pictures"].push_back(
         {{"name", entry.name}, {"width", entry.width}, {"height", entry.height}, {"offset", entry.offset}, {"sha256", entry.sha256}});
   }
-  std::string tail = json({{"pictures", pictures}}).dump(-1, ' ', false, json::error_handler_t::replace);
+  for (const PictureSource& source : sources_) {
+    manifest["sources"].push_back(
+        {{"folder", source.folder}, {"pictures", source.pictures}, {"source", source.source}, {"licence", source.licence}});
+  }
+  std::string tail = manifest.dump(-1, ' ', false, json::error_handler_t::replace);
   const uint64_t length = tail.size();
   for (int i = 0; i < 8; ++i) tail.push_back(static_cast<char>((length >> (8 * i)) & 0xff));
   tail += kMagic;
@@ -145,11 +162,12 @@ Result<std::vector<std::string>> ListPictureFiles(const std::string& folder) {
   return paths;
 }
 
-Status PackFolders(const std::vector<std::string>& folders, const std::string& out, std::vector<std::string>* skipped) {
+Status PackFolders(const std::vector<PictureSource>& folders, const std::string& out, std::vector<std::string>* skipped) {
   NSIC_ASSIGN_OR_RETURN(std::unique_ptr<CorpusWriter> writer, CorpusWriter::Create(out));
-  size_t packed = 0;
-  for (const std::string& folder : folders) {
-    NSIC_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListPictureFiles(folder));
+  int64_t packed = 0;
+  for (const PictureSource& from : folders) {
+    NSIC_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListPictureFiles(from.folder));
+    const int64_t before = packed;
     for (const std::string& path : paths) {
       Result<DecodedPicture> picture = DecodePicture(path);
       if (!picture.ok()) {
@@ -157,12 +175,16 @@ Status PackFolders(const std::vector<std::string>& folders, const std::string& o
         skipped->push_back(picture.status().ToString());
         continue;
       }
-      NSIC_RETURN_IF_ERROR(writer->Add(fs::path(path).lexically_relative(folder).string(), picture->width, picture->height,
+      NSIC_RETURN_IF_ERROR(writer->Add(fs::path(path).lexically_relative(from.folder).string(), picture->width, picture->height,
                                        View(picture->rgb.data(), picture->rgb.size())));
       ++packed;
     }
+    if (from.source.empty()) continue;
+    const fs::path trimmed = (fs::path(from.folder) / "").lexically_normal().parent_path();
+    writer->AddSource({(trimmed.parent_path().filename() / trimmed.filename()).string(), packed - before, from.source, from.licence});
   }
-  if (packed == 0) return NotFoundError("no picture that can be read in " + (folders.empty() ? std::string("no folder") : folders[0]));
+  if (packed == 0)
+    return NotFoundError("no picture that can be read in " + (folders.empty() ? std::string("no folder") : folders[0].folder));
   return writer->Finish();
 }
 
@@ -173,7 +195,7 @@ Result<std::unique_ptr<Corpus>> OpenData(const std::string& path, const std::str
   NSIC_ASSIGN_OR_RETURN(const std::string fingerprint, FingerprintOf(paths));
   NSIC_RETURN_IF_ERROR(MakeFolders(cache_folder));
   const std::string packed = cache_folder + "/" + fingerprint.substr(0, 16) + ".corpus";
-  if (!fs::exists(packed, error)) NSIC_RETURN_IF_ERROR(PackFolders({path}, packed, skipped));
+  if (!fs::exists(packed, error)) NSIC_RETURN_IF_ERROR(PackFolders({{path, 0, "", ""}}, packed, skipped));
   return Corpus::Open(packed);
 }
 

@@ -2,7 +2,7 @@
 // the whole collection.
 //
 // The file: "NSICCORP1\n", the pictures' raw 8-bit interleaved RGB one after the other, a JSON manifest, its length (8 bytes,
-// little-endian), "NSICCORP1\n" again. The manifest names each picture with size, offset and SHA-256.
+// little-endian), "NSICCORP1\n" again. The manifest names each picture with size, offset and SHA-256, and the sources of all.
 #ifndef NSIC_MODELS_TRAIN_CORPUS_H_
 #define NSIC_MODELS_TRAIN_CORPUS_H_
 
@@ -25,6 +25,14 @@ struct CorpusPicture {
   const uint8_t* rgb = nullptr;
 };
 
+// Where pictures of a corpus are from.
+struct PictureSource {
+  std::string folder;  // its name, for the manifest; its path, for PackFolders
+  int64_t pictures = 0;
+  std::string source;   // a project, a web address, people
+  std::string licence;  // SPDX where there is one
+};
+
 // Immutable; thread-safe.
 class Corpus {
  public:
@@ -35,6 +43,8 @@ class Corpus {
   Corpus& operator=(const Corpus&) = delete;
 
   const std::vector<CorpusPicture>& pictures() const { return pictures_; }
+  // Empty when the corpus was packed from folders that nobody described.
+  const std::vector<PictureSource>& sources() const { return sources_; }
   // SHA-256 of the manifest, which holds every picture's: the same for the same pictures in the same order.
   const std::string& digest() const { return digest_; }
 
@@ -44,6 +54,7 @@ class Corpus {
   const uint8_t* mapping_;
   size_t size_;
   std::vector<CorpusPicture> pictures_;
+  std::vector<PictureSource> sources_;
   std::string digest_;
 };
 
@@ -57,6 +68,7 @@ class CorpusWriter {
 
   // `rgb`: width * height * 3 bytes.
   Status Add(const std::string& name, int width, int height, std::string_view rgb);
+  void AddSource(PictureSource source);
   Status Finish();
 
  private:
@@ -74,14 +86,15 @@ class CorpusWriter {
   UniqueFd fd_;
   uint64_t position_ = 0;
   std::vector<Entry> entries_;
+  std::vector<PictureSource> sources_;
 };
 
 // The files below `folder` that have a picture's extension, sorted by name.
 Result<std::vector<std::string>> ListPictureFiles(const std::string& folder);
 
-// Decodes every picture below `folders` into a corpus at `out`. What
+// Decodes every picture below the folders into a corpus at `out`, with the sources (but those without `source`) in its manifest. What
 // cannot be decoded is skipped and named in `skipped` with the reason. NOT_FOUND when no picture is left.
-Status PackFolders(const std::vector<std::string>& folders, const std::string& out, std::vector<std::string>* skipped);
+Status PackFolders(const std::vector<PictureSource>& folders, const std::string& out, std::vector<std::string>* skipped);
 
 // Opens `path`: a packed corpus, or a folder, which is packed into `cache_folder` first unless the same files were packed there before.
 Result<std::unique_ptr<Corpus>> OpenData(const std::string& path, const std::string& cache_folder, std::vector<std::string>* skipped);

@@ -1,7 +1,7 @@
-// Trains the light enhancer to repair JPEG compression.
+// Trains the light enhancer.
 //
-// Pairs are made on the device: a random crop, flipped and turned at random, is the target; the same crop through SimulateJpeg, at a random
-// quality and chroma sampling, is the input. The network is not told the quality.
+// Pairs are made on the device: a random crop, flipped and turned at random, is the target; what the recipe's degradation makes of it is
+// the input. The network is not told what was done.
 #ifndef NSIC_MODELS_TRAIN_FIT_H_
 #define NSIC_MODELS_TRAIN_FIT_H_
 
@@ -23,8 +23,9 @@ struct FitOptions {
   std::string state;                    // folder of the checkpoint, the log and packed folders; training resumes from what is there
   std::string out;                      // folder of the pack
   std::string name = "light";           // of the pack
-  std::string source;                   // for the card: where the data is from, and under which licences
+  std::string source;                   // for the card: where data without sources of its own is from, and under which licences
   std::string licence = "Apache-2.0";   // of the pack
+  std::string recipe = "jpeg";          // as LoadRecipe takes it
   std::map<std::string, int64_t> parameters = {{"features", 48}, {"layers", 8}};
   int64_t steps = 0;   // the learning rate falls to zero over so many steps,
   double minutes = 0;  // or over so many minutes of training, resumed runs included. One of the two.
@@ -38,12 +39,12 @@ struct FitOptions {
   double validate_minutes = 5;  // between validations
 };
 
-// Runs until the steps or minutes are over, writing progress lines to `progress` and a row a validation to `<state>/log.csv`. At each
-// validation the pack is written with the averaged weights so far, and the checkpoint, atomically. When `stop` becomes true the
-// checkpoint is written and the answer is CANCELLED: the same call goes on from there. With `steps`, the result depends on the options, the
-// data and the number of threads only: a run that was stopped and resumed ends with the same weights, bit for bit.
-// Sets LibTorch's own thread count to one.
-// INVALID_ARGUMENT for options that make no sense; FAILED_PRECONDITION when the checkpoint belongs to other options.
+// Runs until the steps or minutes are over, writing progress lines to `progress` and a row a validation to `<state>/log.csv`, drawn in
+// `<state>/curve.svg`. At each validation the pack is written with the averaged weights so far, and the checkpoint, atomically. When `stop`
+// becomes true the checkpoint is written and the answer is CANCELLED: the same call goes on from there. With `steps`, the result depends on
+// the options, the data and the number of threads only: a run that was stopped and resumed ends with the same weights, bit for bit. Sets
+// LibTorch's own thread count to one. INVALID_ARGUMENT for options that make no sense; FAILED_PRECONDITION when the checkpoint belongs to
+// other options.
 Status Fit(const FitOptions& options, const Clock& clock, const std::atomic<bool>& stop, std::ostream& progress);
 
 }  // namespace nsic

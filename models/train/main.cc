@@ -1,4 +1,4 @@
-// nsic-train: trains the light enhancer and measures model packs. Exit codes: 0 done, 1 failed or stopped, 2 usage.
+// nsic-train: trains enhancers and measures model packs. Exit codes: 0 done, 1 failed or stopped, 2 usage.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
@@ -14,7 +14,9 @@
 #include "models/train/corpus.h"
 #include "models/train/decode_picture.h"
 #include "models/train/evaluate.h"
+#include "models/train/export.h"
 #include "models/train/fit.h"
+#include "models/train/recipe.h"
 
 namespace nsic {
 namespace {
@@ -31,14 +33,22 @@ int ExitCode(const Status& status) {
   return kFailed;
 }
 
+std::string Join(const std::vector<std::string>& words) {
+  std::string joined;
+  for (const std::string& word : words) joined += (joined.empty() ? "" : ", ") + word;
+  return joined;
+}
+
 void AddFit(CLI::App* app, FitOptions* fit) {
-  CLI::App* command = app->add_subcommand("fit", "Train the light enhancer to repair JPEG compression; resumes from --state");
+  CLI::App* command = app->add_subcommand("fit", "Train the light enhancer by a recipe; resumes from --state");
   command->add_option("--data", fit->data, "Folders of pictures, or files made by nsic-train corpus, to learn from")->required();
   command->add_option("--val", fit->validation, "The same, to measure on; must hold none of the pictures of --data")->required();
-  command->add_option("--state", fit->state, "Folder of the checkpoint, the log (log.csv) and packed pictures")->required();
+  command->add_option("--state", fit->state, "Folder of the checkpoint, the log (log.csv, curve.svg) and packed pictures")->required();
   command->add_option("--out", fit->out, "Folder of the model pack, written at every validation")->required();
   command->add_option("--name", fit->name, "Name of the model")->required();
-  command->add_option("--source", fit->source, "For the model's card: where the data is from, and under which licences")->required();
+  command->add_option("--recipe", fit->recipe, "What to repair: a TOML file or one of " + Join(BuiltInRecipes()) + " (default jpeg)");
+  command->add_option("--source", fit->source,
+                      "For the model's card: where the data is from, and under which licences; needed for data that does not say it");
   command->add_option("--licence", fit->licence, "Licence of the model, an SPDX identifier (default " + fit->licence + ")");
   command->add_option("--steps", fit->steps, "Train so many steps (or give --minutes)");
   command->add_option("--minutes", fit->minutes, "Train so many minutes, those of resumed runs included (or give --steps)");
@@ -67,30 +77,56 @@ void AddEvaluate(CLI::App* app, EvaluateOptions* evaluate) {
   command->add_flag("--update-card", evaluate->update_card, "Put the result into the pack's card");
 }
 
-Status PackCorpus(const std::vector<std::string>& folders, const std::string& out) {
+struct CorpusOptions {
+  std::string out;
+  std::vector<std::string> folders;
+  std::vector<std::string> sources;
+  std::vector<std::string> licences;
+};
+
+void AddCorpus(CLI::App* app, CorpusOptions* corpus) {
+  CLI::App* command = app->add_subcommand("corpus", "Pack folders of pictures into one file for machines without image libraries");
+  command->add_option("--out", corpus->out, "The file to write")->required();
+  command->add_option("--source", corpus->sources, "Where a folder's pictures are from; once for each folder, in order")
+      ->required()
+      ->allow_extra_args(false);
+  command->add_option("--licence", corpus->licences, "Under which licence; once for each folder, in order")
+      ->required()
+      ->allow_extra_args(false);
+  command->add_option("FOLDER", corpus->folders, "Folders of pictures")->required();
+}
+
+Status PackCorpus(const CorpusOptions& corpus) {
+  std::vector<PictureSource> folders;
+  for (size_t i = 0; i < corpus.folders.size(); ++i) folders.push_back({corpus.folders[i], 0, corpus.sources[i], corpus.licences[i]});
   std::vector<std::string> skipped;
-  const Status status = PackFolders(folders, out, &skipped);
+  const Status status = PackFolders(folders, corpus.out, &skipped);
   for (const std::string& reason : skipped) std::cerr << "skipped: " << reason << std::endl;
   return status;
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Trains NSIC's light enhancer and measures model packs", "nsic-train");
+  CLI::App app("Trains enhancers and measures model packs", "nsic-train");
   app.require_subcommand(1);
   FitOptions fit;
   fit.threads = std::max(1u, std::thread::hardware_concurrency());
   AddFit(&app, &fit);
   EvaluateOptions evaluate;
   AddEvaluate(&app, &evaluate);
-  std::string corpus_out;
-  std::vector<std::string> corpus_folders;
-  CLI::App* corpus = app.add_subcommand("corpus", "Pack folders of pictures into one file for machines without image libraries");
-  corpus->add_option("--out", corpus_out, "The file to write")->required();
-  corpus->add_option("FOLDER", corpus_folders, "Folders of pictures")->required();
+  CorpusOptions corpus;
+  AddCorpus(&app, &corpus);
+  std::string state, out;
+  CLI::App* write = app.add_subcommand("export", "Write the model pack of a training run, which may be going on");
+  write->add_option("--state", state, "The --state of the run")->required();
+  write->add_option("--out", out, "Folder of the model pack")->required();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsage;
+  }
+  if (corpus.sources.size() != corpus.folders.size() || corpus.licences.size() != corpus.folders.size()) {
+    std::cerr << "nsic-train: give --source and --licence once for each folder" << std::endl;
+    return kUsage;
   }
 
   const std::shared_ptr<void> decoding = StartDecoding();
@@ -99,7 +135,8 @@ int Main(int argc, char** argv) {
     for (int signal : {SIGTERM, SIGINT}) std::signal(signal, [](int) { stop_requested = true; });
     return ExitCode(Fit(fit, clock, stop_requested, std::cerr));
   }
-  if (app.got_subcommand("corpus")) return ExitCode(PackCorpus(corpus_folders, corpus_out));
+  if (app.got_subcommand("corpus")) return ExitCode(PackCorpus(corpus));
+  if (app.got_subcommand("export")) return ExitCode(Export(state, out));
   const Result<Evaluation> evaluation = Evaluate(evaluate, clock, std::cerr);
   if (!evaluation.ok()) return ExitCode(evaluation.status());
   std::cout << EvaluationTable(*evaluation);

@@ -151,12 +151,24 @@ TEST_F(TrainProgram, FitsAFolderAndEvaluatesThePack) {
 
 TEST_F(TrainProgram, TrainsFromAPackedCorpus) {
   const std::string f = folder_;
-  const Outcome corpus = Train({"corpus", "--out", f + "/all.corpus", f + "/pictures"});
+  const Outcome corpus = Train({"corpus", "--out", f + "/all.corpus", "--source", "drawn by the test", "--licence", "CC0-1.0", "--source",
+                                "drawn again", "--licence", "MIT", f + "/pictures", f + "/pictures"});
   ASSERT_EQ(corpus.code, 0) << corpus.out;
   std::vector<std::string> arguments = Fit("1");
   std::replace(arguments.begin(), arguments.end(), f + "/pictures", f + "/all.corpus");
+  arguments.insert(arguments.end(), {"--recipe", "ritsuka"});
+  const auto source = std::find(arguments.begin(), arguments.end(), "--source");
+  arguments.erase(source, source + 2);
   const Outcome fit = Train(arguments);
-  EXPECT_EQ(fit.code, 0) << fit.out;
+  ASSERT_EQ(fit.code, 0) << fit.out;
+  EXPECT_THAT(fit.out, HasSubstr("mosaic4 "));
+
+  const Outcome exported = Train({"export", "--state", f + "/state", "--out", f + "/exported"});
+  ASSERT_EQ(exported.code, 0) << exported.out;
+  const Result<ModelPack> pack = ReadModelPack(f + "/exported");
+  ASSERT_TRUE(pack.ok()) << pack.status();
+  EXPECT_THAT(pack->card.card_json,
+              AllOf(HasSubstr("drawn by the test"), HasSubstr("CC0-1.0"), HasSubstr("drawn again"), HasSubstr("MIT")));
 }
 
 TEST_F(TrainProgram, StopsOnSigtermAndGoesOn) {
@@ -192,7 +204,13 @@ TEST_F(TrainProgram, SaysWhatIsWrong) {
       {"no command", {}, 2, "subcommand"},
       {"quality 0", {"eval", "--pack", "x", "--data", "y", "--quality", "0"}, 2, "--quality"},
       {"no such pack", {"eval", "--pack", f + "/none", "--data", f + "/pictures", "--quality", "10"}, 1, "model.json"},
-      {"no pictures", {"corpus", "--out", f + "/c", f + "/empty"}, 1, "no picture"},
+      {"no pictures", {"corpus", "--out", f + "/c", "--source", "a", "--licence", "b", f + "/empty"}, 1, "no picture"},
+      {"no licence", {"corpus", "--out", f + "/c", "--source", "a", f + "/pictures"}, 2, "--licence"},
+      {"a licence for one of two",
+       {"corpus", "--out", f + "/c", "--source", "a", "--source", "b", "--licence", "c", f + "/pictures", f + "/empty"},
+       2,
+       "once for each folder"},
+      {"no such run", {"export", "--state", f + "/none", "--out", f + "/p"}, 1, "checkpoint"},
       {"a text file as a corpus",
        {"fit", "--data", f + "/pictures/broken.png", "--val", "x", "--state", f + "/s", "--out", f + "/p", "--name", "a", "--source", "b",
         "--steps", "1"},

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -16,10 +17,12 @@
 #include "models/io/model_pack.h"
 #include "models/train/checkpoint.h"
 #include "models/train/corpus.h"
+#include "models/train/export.h"
 
 namespace nsic {
 namespace {
 
+using nlohmann::json;
 using testing::HasSubstr;
 
 std::string MakePicture(int width, int height, int phase) {
@@ -101,7 +104,7 @@ TEST_F(FitTest, LearnsAndWritesThePack) {
   std::string header, row;
   std::getline(csv, header);
   std::getline(csv, row);
-  EXPECT_EQ(header, "step,minutes,learning_rate,loss,jpeg_q10,restored_q10,jpeg_q40,restored_q40,jpeg_q90,restored_q90");
+  EXPECT_EQ(header, "step,minutes,learning_rate,loss,q10_before,q10_after,q40_before,q40_after,q90_before,q90_after");
   std::vector<double> values;
   std::istringstream cells(row);
   for (std::string cell; std::getline(cells, cell, ',');) values.push_back(std::stod(cell));
@@ -116,7 +119,65 @@ TEST_F(FitTest, LearnsAndWritesThePack) {
   EXPECT_EQ(pack->card.architecture, "light");
   EXPECT_EQ(pack->card.parameters, options.parameters);
   EXPECT_EQ(pack->weights.at("convs.0.weight").dtype, DType::kFloat16);
-  EXPECT_THAT(pack->card.card_json, HasSubstr("made up"));
+  EXPECT_EQ(pack->card.description, "Repairs JPEG compression of any strength.");
+  const json card = json::parse(pack->card.card_json);
+  EXPECT_EQ(card["training"]["source"], "made up");
+  EXPECT_EQ(card["training"]["steps"], 120);
+  EXPECT_EQ(card["training"]["device"], "cpu");
+  EXPECT_EQ(card["training"]["data"][0]["pictures"], 3);
+  EXPECT_EQ(card["training"]["recipe"]["step"][0]["kind"], "jpeg");
+  EXPECT_EQ(card["validation"]["data"][0]["pictures"], 3);
+  EXPECT_EQ(card["validation"]["psnr_rgb"][0]["name"], "q10");
+  EXPECT_NEAR(card["validation"]["psnr_rgb"][0]["after"], values[5], 0.001);
+  EXPECT_THAT(*ReadFile(options.state + "/curve.svg"), HasSubstr(">q10 "));
+}
+
+TEST_F(FitTest, FollowsTheRecipe) {
+  FitOptions options = Options("state", 3);
+  options.recipe = folder_ / "recipe.toml";
+  ASSERT_TRUE(WriteFileAtomically(options.recipe, R"(description = "Everything at once."
+shuffled = true
+step = [{ kind = "jpeg", shifted = 0.3, resized = 0.3 }, { kind = "mosaic", share = 0.5 }, { kind = "gaussian-noise", share = 0.5 },
+        { kind = "poisson-noise", share = 0.5 }, { kind = "blur", share = 0.5 }, { kind = "rescale", share = 0.5 },
+        { kind = "video", share = 0.5 }]
+loss = { charbonnier = 1, ssim = 0.2, edge = 0.2, frequency = 0.1 }
+validate = [{ name = "mosaic4", step = [{ kind = "mosaic", block = 4 }] }]
+)")
+                  .ok());
+  ASSERT_TRUE(Run(options).ok()) << log_.str();
+  EXPECT_THAT(*ReadFile(options.state + "/log.csv"), HasSubstr("loss,mosaic4_before,mosaic4_after\n3,"));
+  EXPECT_EQ(ReadModelPack(options.out)->card.description, "Everything at once.");
+}
+
+TEST_F(FitTest, ExportsTheCheckpoint) {
+  const FitOptions options = Options("state", 3);
+  ASSERT_TRUE(Run(options).ok()) << log_.str();
+  ASSERT_TRUE(Export(options.state, folder_ / "exported").ok());
+  for (const char* file : {"/model.json", "/weights.safetensors"}) {
+    EXPECT_EQ(*ReadFile(folder_.string() + "/exported" + file), *ReadFile(options.out + file)) << file;
+  }
+  EXPECT_EQ(Export(folder_ / "nowhere", folder_ / "x").code(), StatusCode::kNotFound);
+  Result<Checkpoint> checkpoint = ReadCheckpoint(CheckpointPath(options.state));
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  checkpoint->notes = "{}";
+  EXPECT_EQ(PackOf(*checkpoint).status().code(), StatusCode::kDataLoss);
+}
+
+TEST_F(FitTest, AsksForSourcesUnlessTheDataHasThem) {
+  FitOptions options = Options("state", 1);
+  options.source.clear();
+  EXPECT_THAT(Run(options).message(), HasSubstr("give --source"));
+  auto writer = CorpusWriter::Create(folder_ / "described");
+  ASSERT_TRUE(writer.ok());
+  ASSERT_TRUE((*writer)->Add("picture", 70, 70, MakePicture(70, 70, 3)).ok());
+  (*writer)->AddSource({"mine/holidays", 1, "our camera", "CC0-1.0"});
+  ASSERT_TRUE((*writer)->Finish().ok());
+  options.data = {folder_ / "described"};
+  const Status status = Run(options);
+  ASSERT_TRUE(status.ok()) << status;
+  const json card = json::parse(ReadModelPack(options.out)->card.card_json);
+  const json source = card["training"]["data"][0]["sources"][0];
+  EXPECT_EQ(source, json({{"folder", "mine/holidays"}, {"pictures", 1}, {"source", "our camera"}, {"licence", "CC0-1.0"}}));
 }
 
 TEST_F(FitTest, AResumedRunEndsWithTheSameWeights) {
@@ -154,6 +215,9 @@ TEST_F(FitTest, RefusesACheckpointOfOtherSettings) {
   FitOptions options = Options("state", 2);
   ASSERT_TRUE(Run(options).ok()) << log_.str();
   options.seed = 2;
+  EXPECT_EQ(Run(options).code(), StatusCode::kFailedPrecondition);
+  options.seed = 1;
+  options.recipe = "kairitsu";
   const Status status = Run(options);
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
   EXPECT_THAT(status.message(), HasSubstr("other settings"));
@@ -174,6 +238,7 @@ TEST_F(FitTest, RefusesOptionsThatMakeNoSense) {
       {"rate of zero", [](FitOptions& o) { o.learning_rate = 0; }, "learning rate"},
       {"unknown parameter", [](FitOptions& o) { o.parameters["depth"] = 1; }, "no others"},
       {"crops larger than the pictures", [](FitOptions& o) { o.patch = 96; }, "no picture of at least 96 pixels"},
+      {"no such recipe", [](FitOptions& o) { o.recipe = "soup"; }, "no recipe soup"},
       {"no such device", [](FitOptions& o) { o.device = "abacus"; }, "abacus"},
       {"no such data", [](FitOptions& o) { o.data = {"nowhere"}; }, "nowhere"},
   };

@@ -1,0 +1,53 @@
+#include "models/train/export.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "models/arch/light_net.h"
+
+namespace nsic {
+
+using nlohmann::json;
+
+std::string CheckpointPath(const std::string& state) { return state + "/checkpoint.safetensors"; }
+
+Result<ModelPack> PackOf(const Checkpoint& checkpoint) {
+  ModelPack pack;
+  try {
+    json training = json::parse(checkpoint.settings);
+    const json notes = json::parse(checkpoint.notes);
+    pack.card.parameters = training.at("parameters").get<std::map<std::string, int64_t>>();
+    training.erase("parameters");
+    training["steps"] = checkpoint.step;
+    training["hours"] = std::round(static_cast<double>(checkpoint.elapsed_us) / 36e6) / 100;
+    training["device"] = notes.at("device");
+    if (notes.contains("source")) training["source"] = notes["source"];
+    pack.card.name = notes.at("name").get<std::string>();
+    pack.card.licence = notes.at("licence").get<std::string>();
+    pack.card.description = training.at("recipe").at("description").get<std::string>();
+    const json card = {{"training", training}, {"validation", notes.at("validation")}};
+    pack.card.card_json = card.dump(-1, ' ', false, json::error_handler_t::replace);
+  } catch (const json::exception& error) {
+    return DataLossError(std::string("the checkpoint does not say what it is of: ") + error.what());
+  }
+  NSIC_RETURN_IF_ERROR(CheckLightNetParameters(pack.card.parameters));
+  pack.card.task = ModelTask::kEnhance;
+  pack.card.architecture = "light";
+  pack.card.tiling = LightNetTiling(pack.card.parameters);
+  pack.weights = ToHost(checkpoint.averaged, at::kHalf);
+  return pack;
+}
+
+Status Export(const std::string& state, const std::string& out) {
+  const std::string path = CheckpointPath(state);
+  NSIC_ASSIGN_OR_RETURN(const Checkpoint checkpoint, ReadCheckpoint(path));
+  Result<ModelPack> pack = PackOf(checkpoint);
+  if (!pack.ok()) return pack.status().WithContext(path);
+  return WriteModelPack(out, *pack);
+}
+
+}  // namespace nsic
