@@ -158,7 +158,9 @@ class Farm:
         self.environment.update({"XDG_STATE_HOME": os.path.join(folder, "xdg-state"),
                                  "XDG_CONFIG_HOME": os.path.join(folder, "xdg-config"),
                                  "XDG_CACHE_HOME": os.path.join(folder, "xdg-cache"),
-                                 "XDG_RUNTIME_DIR": folder, "LC_ALL": "C.UTF-8"})
+                                 "XDG_RUNTIME_DIR": folder, "LC_ALL": "C.UTF-8",
+                                 # Tests compare workers bit for bit; what each would measure depends on what else the machine does.
+                                 "NSIC_PRECISION": "fp32"})
         self.token_file = os.path.join(folder, "token")
         with open(self.token_file, "w") as out:
             out.write("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n")
