@@ -30,7 +30,7 @@ class PrecisionProbe {
 
 struct PrecisionTrial {
   Precision precision = Precision::kFloat32;
-  double seconds = 0;        // median of a run
+  double seconds = 0;        // of the fastest run
   double rms_error = 0;      // against fp32; pictures span 0 to 1
   double largest_error = 0;  // of one sample
   std::string refusal;       // why it cannot be taken; empty when it can
