@@ -140,6 +140,9 @@ class Trainer {
     int64_t reported_us = elapsed_us_, saved_us = elapsed_us_, validated_us = elapsed_us_;
     int64_t reported_step = step_;
     double loss_sum = 0;
+    const auto average_loss = [&] {
+      if (step_ > reported_step) recent_loss_ = loss_sum / static_cast<double>(step_ - reported_step);
+    };
     while (Done() < 1) {
       if (stop_) {
         NSIC_RETURN_IF_ERROR(Save());
@@ -148,15 +151,15 @@ class Trainer {
       loss_sum += Step();
       elapsed_us_ = clock_.MonotonicUs() - started_us_;
       if (elapsed_us_ - reported_us >= kProgressUs) {
-        const double steps = static_cast<double>(step_ - reported_step);
-        recent_loss_ = loss_sum / steps;
+        average_loss();
         if (!std::isfinite(recent_loss_)) return DataLossError("the loss is no longer a number; use a lower learning rate");
-        Report(steps / (static_cast<double>(elapsed_us_ - reported_us) / 1e6));
+        Report(static_cast<double>(step_ - reported_step) / (static_cast<double>(elapsed_us_ - reported_us) / 1e6));
         reported_us = elapsed_us_;
         reported_step = step_;
         loss_sum = 0;
       }
       if (static_cast<double>(elapsed_us_ - validated_us) / 60e6 >= options_.validate_minutes) {
+        average_loss();
         NSIC_RETURN_IF_ERROR(Publish());
         validated_us = saved_us = elapsed_us_ = clock_.MonotonicUs() - started_us_;
       } else if (elapsed_us_ - saved_us >= kCheckpointUs) {
@@ -164,7 +167,7 @@ class Trainer {
         saved_us = elapsed_us_;
       }
     }
-    if (step_ > reported_step) recent_loss_ = loss_sum / static_cast<double>(step_ - reported_step);
+    average_loss();
     return Publish();
   }
 
