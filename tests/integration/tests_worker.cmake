@@ -4,6 +4,8 @@ nsic_test(worker_test SOURCES integration/worker_test.cc LIBS nsic_worker PkgCon
 nsic_test(worker_process_test SOURCES integration/worker_process_test.cc LIBS nsic_media nsic_model_io nsic_rpc PkgConfig::VIPS TIMEOUT 300)
 add_dependencies(worker_process_test nsic-worker)
 
+add_executable(picture_bench bench/picture_bench.cc)
+target_link_libraries(picture_bench PRIVATE nsic_media nsic_infer)
 add_executable(video_bench bench/video_bench.cc)
 target_link_libraries(video_bench PRIVATE nsic_worker)
 nsic_test(worker_video_test SOURCES integration/worker_video_test.cc LIBS nsic_worker PkgConfig::VIPS TIMEOUT 300)
