@@ -20,7 +20,7 @@ Result<at::Tensor> Assess(const LoadedNetwork& loaded, const PlanarImage& pictur
   at::Tensor output;
   NSIC_RETURN_IF_ERROR(CatchTorchErrors("assessing a picture on " + loaded.device, [&]() -> Status {
     const c10::InferenceMode no_gradients;
-    loaded.SetThreads();
+    loaded.Prepare();
     // from_blob wants a mutable pointer; nothing writes through it.
     at::Tensor x = at::from_blob(const_cast<float*>(picture.samples.data()), {1, 3, picture.height, picture.width}, at::kFloat);
     x = at::_upsample_bilinear2d_aa(x.to(at::Device(loaded.device)), {kSide, kSide}, /*align_corners=*/false);
@@ -48,9 +48,14 @@ class NetworkScorer : public Scorer {
  public:
   explicit NetworkScorer(LoadedNetwork loaded) : loaded_(std::move(loaded)) {}
 
-  Result<double> Score(const PlanarImage& picture) override {
+  Result<PictureQuality> Score(const PlanarImage& picture) override {
     NSIC_ASSIGN_OR_RETURN(const at::Tensor output, Assess(loaded_, picture));
-    return std::clamp(output.item<double>(), 0.0, 100.0);
+    PictureQuality quality;
+    quality.score = std::clamp(output.item<double>(), 0.0, 100.0);
+    quality.tile = std::max(picture.width, picture.height);
+    quality.columns = quality.rows = 1;
+    quality.map = {quality.score};
+    return quality;
   }
 
  private:
@@ -61,7 +66,7 @@ class NetworkClassifier : public Classifier {
  public:
   NetworkClassifier(LoadedNetwork loaded, std::vector<std::string> labels) : loaded_(std::move(loaded)), labels_(std::move(labels)) {}
 
-  Result<std::vector<std::pair<std::string, double>>> Classify(const PlanarImage& picture) override {
+  Result<std::vector<std::pair<std::string, double>>> Classify(const PlanarImage& picture, const std::optional<JpegTables>&) override {
     NSIC_ASSIGN_OR_RETURN(const at::Tensor output, Assess(loaded_, picture));
     const at::Tensor probabilities = output.to(at::kDouble).softmax(0);
     std::vector<std::pair<std::string, double>> classes;

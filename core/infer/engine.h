@@ -2,9 +2,11 @@
 #ifndef NSIC_CORE_INFER_ENGINE_H_
 #define NSIC_CORE_INFER_ENGINE_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -94,19 +96,41 @@ class Enhancer {
 // in options.precision.
 Result<std::unique_ptr<Enhancer>> LoadEnhancer(const ModelPack& pack, const EngineOptions& options);
 
-// Scores a whole picture, 0 (worst) to 100 (best). NS-IQA resizes it to 256x256 first, as the original does.
+// How good a picture looks by itself, without the original beside it.
+struct PictureQuality {
+  double score = 0;  // 0 (worst) to 100 (best); 90 and above: no loss to be seen at the size it is shown
+  int tile = 0;      // side of the squares that `map` scores, in pixels of the picture
+  int columns = 0;   // of the map
+  int rows = 0;
+  std::vector<double> map;  // a score for each tile, row by row; the last of a row or column is shifted back to end at the border
+};
+
+// Looks at every pixel at its native size, tile by tile. The original NS-IQA sees the whole picture resized to 256x256 instead: its map is
+// one tile, as long as the picture's longer side.
+// One call at a time; other threads may use other Scorers. The scores do not depend on the number of threads.
 class Scorer {
  public:
   virtual ~Scorer() = default;
-  virtual Result<double> Score(const PlanarImage& picture) = 0;
+  // INVALID_ARGUMENT unless the picture has three channels; DATA_LOSS when it has NaN or Inf.
+  virtual Result<PictureQuality> Score(const PlanarImage& picture) = 0;
 };
 Result<std::unique_ptr<Scorer>> LoadScorer(const ModelPack& pack, const EngineOptions& options);
 
-// Recommends: label and probability for each class, most probable first; probabilities sum to 1.
+// The quantisation tables of a JPEG file, in row order (the zigzag undone). A grey one's chroma equals its luma.
+struct JpegTables {
+  std::array<uint16_t, 64> luma{};
+  std::array<uint16_t, 64> chroma{};
+};
+
+// Says what a picture is and what was done to it. Looks at up to 16 crops of native resolution; the original NS-C sees the whole picture
+// resized to 256x256 instead, and no tables. One call at a time; other threads may use other Classifiers.
 class Classifier {
  public:
   virtual ~Classifier() = default;
-  virtual Result<std::vector<std::pair<std::string, double>>> Classify(const PlanarImage& picture) = 0;
+  // Label and probability for each class, most probable first; probabilities sum to 1. `jpeg`: of the file that the picture is from, where
+  // it was a JPEG. Errors as Scorer::Score has them.
+  virtual Result<std::vector<std::pair<std::string, double>>> Classify(const PlanarImage& picture,
+                                                                       const std::optional<JpegTables>& jpeg) = 0;
 };
 Result<std::unique_ptr<Classifier>> LoadClassifier(const ModelPack& pack, const EngineOptions& options);
 

@@ -194,6 +194,17 @@ Result<ModelCard> ParseModelCard(std::string_view text, const std::string& what)
       card.labels.push_back(label.get<std::string>());
     }
   }
+  if (const json* recommends = fields.Find("recommends")) {
+    if (!recommends->is_object()) return fields.Wrong("recommends", "must be an object of a model's name for each label");
+    for (const auto& [label, model] : recommends->items()) {
+      if (std::find(card.labels.begin(), card.labels.end(), label) == card.labels.end()) {
+        return fields.Wrong("recommends." + label, "is none of the labels");
+      }
+      if (!model.is_string() || !IsName(model.get<std::string>()))
+        return fields.Wrong("recommends." + label, "must be the name of a model");
+      card.recommends[label] = model.get<std::string>();
+    }
+  }
   if (const json* free = fields.Find("card")) {
     if (!free->is_object()) return fields.Wrong("card", "must be an object");
     card.card_json = free->dump();
@@ -215,6 +226,7 @@ std::string SerializeModelCard(const ModelCard& card) {
                {"description", card.description}};
   for (const auto& [name, value] : card.parameters) root["parameters"][name] = value;
   if (!card.labels.empty()) root["labels"] = card.labels;
+  if (!card.recommends.empty()) root["recommends"] = card.recommends;
   if (!card.card_json.empty()) root["card"] = json::parse(card.card_json, nullptr, /*allow_exceptions=*/false);
   return root.dump(2) + "\n";
 }

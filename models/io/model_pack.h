@@ -1,7 +1,7 @@
 // A model pack: a folder with `model.json` (what it is) and `weights.safetensors` (what it learned).
 //
-// The pack's identity is a SHA-256 over weights, architecture, parameters and tiling (not its name or card): results are keyed by it,
-// and workers fetch packs from the coordinator by it.
+// The pack's identity is a SHA-256 over weights, architecture, parameters and tiling (not its name, recommendations or card): results are
+// keyed by it, and workers fetch packs from the coordinator by it.
 #ifndef NSIC_MODELS_IO_MODEL_PACK_H_
 #define NSIC_MODELS_IO_MODEL_PACK_H_
 
@@ -33,6 +33,8 @@ struct ModelCard {
   std::string description;
   std::string card_json;            // free-form "card" object (training data, metrics), kept as JSON text
   std::vector<std::string> labels;  // of a classifier, in the order of its outputs
+  // Of a classifier: for a label, the name of the pack that repairs such pictures. Labels that need no repair are not here.
+  std::map<std::string, std::string> recommends;
 };
 
 struct ModelPack {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -606,11 +607,14 @@ TEST(ScorerTest, ScoresAndRefuses) {
   Result<std::unique_ptr<Scorer>> scorer = LoadScorer(pack, CpuOptions());
   ASSERT_TRUE(scorer.ok()) << scorer.status();
   for (Size size : {Size{1, 1}, Size{256, 256}, Size{700, 333}}) {
-    const Result<double> score = (*scorer)->Score(RandomPicture(size, 3));
-    ASSERT_TRUE(score.ok()) << score.status();
-    EXPECT_GE(*score, 0.0);
-    EXPECT_LE(*score, 100.0);
-    EXPECT_EQ(*score, *(*scorer)->Score(RandomPicture(size, 3)));
+    const Result<PictureQuality> quality = (*scorer)->Score(RandomPicture(size, 3));
+    ASSERT_TRUE(quality.ok()) << quality.status();
+    EXPECT_GE(quality->score, 0.0);
+    EXPECT_LE(quality->score, 100.0);
+    EXPECT_EQ(quality->tile, std::max(size.width, size.height));
+    EXPECT_EQ(quality->columns * quality->rows, 1);
+    EXPECT_EQ(quality->map, std::vector<double>{quality->score});
+    EXPECT_EQ(quality->score, (*scorer)->Score(RandomPicture(size, 3))->score);
   }
   EXPECT_EQ((*scorer)->Score(PlanarImage(1, 4, 4)).status().code(), StatusCode::kInvalidArgument);
   PlanarImage bad = RandomPicture({20, 20}, 3);
@@ -625,7 +629,7 @@ TEST(ClassifierTest, RanksItsLabels) {
   pack.card.labels = {"Kairitsu-LQ", "Kyouka-MQ", "Ritsuka-HQ"};
   Result<std::unique_ptr<Classifier>> classifier = LoadClassifier(pack, CpuOptions());
   ASSERT_TRUE(classifier.ok()) << classifier.status();
-  const auto classes = (*classifier)->Classify(RandomPicture({300, 200}, 8));
+  const auto classes = (*classifier)->Classify(RandomPicture({300, 200}, 8), std::nullopt);
   ASSERT_TRUE(classes.ok()) << classes.status();
   ASSERT_EQ(classes->size(), 3u);
   double sum = 0;

@@ -93,7 +93,7 @@ TEST(ImportCheckpointTest, EveryArchitectureBecomesAPackThatRuns) {
     } else if (row.task == ModelTask::kClassify) {
       const Result<std::unique_ptr<Classifier>> classifier = LoadClassifier(*pack, options);
       ASSERT_TRUE(classifier.ok()) << classifier.status();
-      const auto classes = (*classifier)->Classify(picture);
+      const auto classes = (*classifier)->Classify(picture, std::nullopt);
       ASSERT_TRUE(classes.ok()) << classes.status();
       EXPECT_EQ(classes->size(), 5u);
     } else {

@@ -29,6 +29,7 @@ ModelPack Example() {
   pack.card.licence = "Apache-2.0";
   pack.card.description = "描述";
   pack.card.labels = {"one", "two"};
+  pack.card.recommends = {{"two", "kairitsu-lite"}};
   pack.card.card_json = R"({"training":{"hours":1.5}})";
   HostTensor tensor{DType::kFloat16, {2, 3}, std::vector<std::byte>(12, std::byte{7})};
   pack.weights = {{"b", tensor}, {"a", tensor}};
@@ -137,6 +138,9 @@ TEST(ModelCard, ErrorsNameTheField) {
          j["labels"] = {"a", 1};
        },
        "'labels' must be an array of strings"},
+      {"recommends as an array", [](json& j) { j["recommends"] = json::array(); }, "'recommends' must be an object"},
+      {"a recommendation for no label", [](json& j) { j["recommends"]["three"] = "x"; }, "'recommends.three' is none of the labels"},
+      {"a recommended model is no name", [](json& j) { j["recommends"]["two"] = "../x"; }, "'recommends.two' must be the name of a model"},
       {"card as text", [](json& j) { j["card"] = "x"; }, "'card' must be an object"},
       {"misspelt field", [](json& j) { j["license"] = "MIT"; }, "'license' is no field"},
   };
@@ -172,6 +176,7 @@ TEST(PackIdentity, ChangesWithEverythingThatChangesPixelsAndNothingElse) {
       {"licence", [](ModelCard& c) { c.licence = "MIT"; }, true},
       {"description", [](ModelCard& c) { c.description = ""; }, true},
       {"card", [](ModelCard& c) { c.card_json = ""; }, true},
+      {"recommendations", [](ModelCard& c) { c.recommends.clear(); }, true},
       {"task", [](ModelCard& c) { c.task = ModelTask::kScore; }, false},
       {"architecture", [](ModelCard& c) { c.architecture = "identity"; }, false},
       {"parameter", [](ModelCard& c) { c.parameters["layers"] = 1; }, false},
