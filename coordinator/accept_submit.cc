@@ -11,6 +11,7 @@
 #include "coordinator/db/tasks.h"
 #include "coordinator/db/workers.h"
 #include "coordinator/estimate_speed.h"
+#include "coordinator/find_judges.h"
 #include "coordinator/report_job.h"
 #include "coordinator/split_job.h"
 #include "core/base/digest.h"
@@ -27,24 +28,31 @@ Status CheckSame(const JobRow& row, const std::string& spec_hash) {
   return AlreadyExistsError("there is a job " + row.id + " that does something else; submit under a new id");
 }
 
-Result<ModelRow> FindEnhancer(Transaction& transaction, const std::string& id) {
+// The job's model, which must be of the kind that it is wanted for.
+Result<ModelRow> FindModelOf(Transaction& transaction, const v1::RestoreOptions& options) {
+  const std::string& id = options.model_id();
   std::optional<ModelRow> model = FindModel(transaction, id);
   if (!model) {
     std::string known;
     for (const ModelRow& other : ListModels(transaction)) known += (known.empty() ? "" : ", ") + other.name;
     return NotFoundError("the farm has no model " + id + "; it has: " + (known.empty() ? "none" : known));
   }
-  if (model->task != "enhance") return InvalidArgumentError("model " + model->name + " does not make pictures: its task is " + model->task);
-  return *std::move(model);
+  const char* const task = options.auto_model() ? "classify" : options.assess() ? "score" : "enhance";
+  if (model->task == task) return *std::move(model);
+  const char* const fault = options.auto_model() ? " recommends no models"
+                            : options.assess()   ? " scores no pictures"
+                                                 : " does not make pictures";
+  return InvalidArgumentError("model " + model->name + fault + ": its task is " + model->task);
 }
 
 // Before anything is planned: the job may be there, or lack what it needs.
 struct Prepared {
   std::optional<v1::Job> existing;
   ModelRow model;
+  Judges judges;
   double megapixels_per_second = 0;  // measured; 0: not yet
 };
-Result<Prepared> Prepare(const Farm& farm, const std::string& job_id, const v1::JobSpec& spec, const std::string& spec_hash) {
+Result<Prepared> Prepare(const Farm& farm, const std::string& job_id, const std::string& spec_hash, v1::JobSpec* spec) {
   Prepared prepared;
   NSIC_RETURN_IF_ERROR(farm.database->Read([&](Transaction& transaction) -> Status {
     if (const std::optional<JobRow> row = FindJob(transaction, job_id)) {
@@ -52,14 +60,43 @@ Result<Prepared> Prepare(const Farm& farm, const std::string& job_id, const v1::
       NSIC_ASSIGN_OR_RETURN(prepared.existing, DescribeJob(farm, transaction, *row));
       return OkStatus();
     }
-    NSIC_ASSIGN_OR_RETURN(prepared.model, FindEnhancer(transaction, spec.options().model_id()));
-    prepared.megapixels_per_second = FastestSpeed(transaction, spec.options().model_id());
-    if (!IsStored(transaction, spec.manifest().sha256())) {
-      return FailedPreconditionError("manifest blob " + spec.manifest().sha256() + " is not stored; upload it first");
+    NSIC_ASSIGN_OR_RETURN(prepared.model, FindModelOf(transaction, spec->options()));
+    NSIC_ASSIGN_OR_RETURN(prepared.judges, FindJudges(transaction, prepared.model, spec->mutable_options()));
+    prepared.megapixels_per_second = FastestSpeed(transaction, spec->options().model_id());
+    if (!IsStored(transaction, spec->manifest().sha256())) {
+      return FailedPreconditionError("manifest blob " + spec->manifest().sha256() + " is not stored; upload it first");
     }
     return OkStatus();
   }));
   return prepared;
+}
+
+// How the job's pictures are cut, and for how fast a worker. Where the recommender chooses, any model's grid serves, and the slowest model
+// counts.
+struct Pace {
+  TileSpec tiling;
+  double megapixels_per_second = 0;
+};
+Result<Pace> PaceOf(const Prepared& prepared) {
+  Pace pace;
+  std::vector<ModelRow> models = prepared.judges.enhancers;
+  if (models.empty()) models.push_back(prepared.model);
+  for (const ModelRow& model : models) {
+    NSIC_ASSIGN_OR_RETURN(const ModelCard card, ParseModelCard(model.card, "model " + model.name));
+    const double speed = EstimateSpeed(card, model.bundle_size);
+    if (&model == &models.front()) pace.tiling = card.tiling;
+    if (&model == &models.front() || speed < pace.megapixels_per_second) pace.megapixels_per_second = speed;
+  }
+  if (prepared.megapixels_per_second > 0) pace.megapixels_per_second = prepared.megapixels_per_second;
+  return pace;
+}
+
+// The share of its file that a task has.
+double ShareOf(const PlannedTask& task, const v1::SourceFile& file) {
+  if (task.step == TaskStep::kChunk) return 0;
+  if (task.frames) return static_cast<double>(task.frames->count) / file.video().range().count();
+  if (!task.region) return 1;
+  return static_cast<double>(task.region->area()) / (static_cast<double>(file.picture().width()) * file.picture().height());
 }
 
 Status IndexMissing(const v1::JobManifest& manifest, int file_index) {
@@ -113,6 +150,7 @@ Status InsertTasks(const Farm& farm, Transaction& transaction, const std::string
     task.frames = planned.frames;
     task.step = planned.step;
     task.pixels = planned.pixels;
+    task.file_share = ShareOf(planned, file);
     task.model_id = spec.options().model_id();
     task.result_key = planned.result_key;
     if (planned.step == TaskStep::kEncode) {
@@ -135,7 +173,7 @@ Status InsertTasks(const Farm& farm, Transaction& transaction, const std::string
     for (TaskRow& task : TasksInState(transaction, job_id, state)) {
       if (state == TaskState::kWaiting && task.step == TaskStep::kEncode) continue;  // its chunks come first
       const std::optional<TaskRow> twin = FindDoneTwin(transaction, task.result_key);
-      if (twin) NSIC_RETURN_IF_ERROR(MarkDone(transaction, &task, twin->output_sha256, twin->result, twin->worker, farm.now_ms()));
+      if (twin) NSIC_RETURN_IF_ERROR(MarkDone(transaction, &task, OutputOf(*twin), farm.now_ms()));
     }
   }
   return OkStatus();
@@ -149,18 +187,20 @@ Result<v1::Job> AcceptSubmit(const Farm& farm, const v1::SubmitRequest& request)
   const std::string spec_hash = Sha256Hex(submitted);
   v1::JobSpec spec = request.spec();
   NSIC_RETURN_IF_ERROR(CheckSpec(&spec));
-  NSIC_ASSIGN_OR_RETURN(Prepared prepared, Prepare(farm, request.job_id(), spec, spec_hash));
+  NSIC_ASSIGN_OR_RETURN(Prepared prepared, Prepare(farm, request.job_id(), spec_hash, &spec));
   if (prepared.existing) return *std::move(prepared.existing);
 
   NSIC_ASSIGN_OR_RETURN(const std::string bytes, farm.blobs->ReadAll(spec.manifest().sha256(), kMaxManifestBytes));
   v1::JobManifest manifest;
   if (!manifest.ParseFromString(bytes)) return InvalidArgumentError("blob " + spec.manifest().sha256() + " is no job manifest");
   NSIC_RETURN_IF_ERROR(CheckManifest(manifest));
-  NSIC_ASSIGN_OR_RETURN(const ModelCard card, ParseModelCard(prepared.model.card, "model " + prepared.model.name));
-  const double speed =
-      prepared.megapixels_per_second > 0 ? prepared.megapixels_per_second : EstimateSpeed(card, prepared.model.bundle_size);
-  NSIC_ASSIGN_OR_RETURN(const std::vector<PlannedTask> plan, SplitJob(manifest, spec.options(), card.tiling, farm.options.version, speed,
-                                                                      [&](int i) { return ReadIndex(farm, manifest, i); }));
+  for (int i = 0; spec.options().assess() && i < manifest.files_size(); ++i) {
+    if (manifest.files(i).has_video()) return InvalidArgumentError(NameOfFile(manifest, i) + "is a video: only pictures are assessed");
+  }
+  NSIC_ASSIGN_OR_RETURN(const Pace pace, PaceOf(prepared));
+  NSIC_ASSIGN_OR_RETURN(const std::vector<PlannedTask> plan,
+                        SplitJob(manifest, spec.options(), pace.tiling, farm.options.version, pace.megapixels_per_second,
+                                 [&](int i) { return ReadIndex(farm, manifest, i); }));
 
   v1::Job job;
   NSIC_RETURN_IF_ERROR(farm.database->Write([&](Transaction& transaction) -> Status {
@@ -169,7 +209,10 @@ Result<v1::Job> AcceptSubmit(const Farm& farm, const v1::SubmitRequest& request)
       NSIC_ASSIGN_OR_RETURN(job, DescribeJob(farm, transaction, *row));
       return OkStatus();
     }
-    NSIC_RETURN_IF_ERROR(FindEnhancer(transaction, spec.options().model_id()).status());
+    NSIC_RETURN_IF_ERROR(FindModelOf(transaction, spec.options()).status());
+    for (const std::string& id : prepared.judges.model_ids) {
+      if (!FindModel(transaction, id)) return FailedPreconditionError("a model that the job needs was removed just now; submit it again");
+    }
     if (!IsStored(transaction, spec.manifest().sha256())) return FailedPreconditionError("the manifest blob has gone; upload it again");
     JobRow row;
     row.id = request.job_id();
@@ -180,6 +223,7 @@ Result<v1::Job> AcceptSubmit(const Farm& farm, const v1::SubmitRequest& request)
     row.priority = spec.priority();
     row.created_ms = farm.now_ms();
     InsertJob(transaction, row);
+    InsertJobModels(transaction, row.id, prepared.judges.model_ids);
     NSIC_RETURN_IF_ERROR(InsertTasks(farm, transaction, row.id, spec, manifest, plan));
     NSIC_ASSIGN_OR_RETURN(job, DescribeJob(farm, transaction, row.id));
     return OkStatus();

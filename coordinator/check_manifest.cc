@@ -118,6 +118,8 @@ Status CheckSpec(v1::JobSpec* spec) {
   if (options.static_threshold() < 0 || options.static_threshold() > kMaxStaticThreshold) {
     return InvalidArgumentError("static_threshold must be 0 to " + std::to_string(kMaxStaticThreshold));
   }
+  if (options.has_score_every() && options.score_every() < 0) return InvalidArgumentError("score_every must not be negative");
+  if (options.auto_model() && options.assess()) return InvalidArgumentError("auto_model and assess exclude each other");
   if (options.split_pixels() == 0) options.set_split_pixels(kDefaultSplitPixels);
   return OkStatus();
 }

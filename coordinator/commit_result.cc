@@ -1,5 +1,6 @@
 #include "coordinator/commit_result.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "coordinator/db/attempts.h"
 #include "coordinator/db/blobs.h"
+#include "coordinator/db/jobs.h"
 #include "coordinator/db/tasks.h"
 #include "coordinator/end_lease.h"
 #include "core/base/digest.h"
@@ -15,6 +17,7 @@ namespace nsic {
 namespace {
 
 constexpr size_t kMaxMessage = 2000;
+constexpr size_t kMaxLabel = 200;
 
 void Answer(v1::ItemStatus* status, const Status& answer) {
   status->set_code(static_cast<int>(answer.code()));
@@ -56,11 +59,49 @@ Status CheckSegmentResult(FrameSpan frames, const v1::TaskResult& result) {
   return OkStatus();
 }
 
+// Whether the result was made with the model that it had to be.
+Status CheckModel(Transaction& transaction, const TaskRow& task, const v1::TaskResult& result) {
+  const std::optional<JobRow> job = FindJob(transaction, task.job_id);
+  v1::JobSpec spec;
+  if (!job || !spec.ParseFromString(job->spec)) return InternalError("job " + task.job_id + " has no readable spec");
+  std::string wanted = task.model_id;
+  if (spec.options().auto_model() && task.step != TaskStep::kEncode) {
+    if (result.recommendation().label().empty()) return InvalidArgumentError("the result does not say what was recommended");
+    wanted.clear();
+    for (const v1::Candidate& candidate : spec.options().candidates()) {
+      if (candidate.label() == result.recommendation().label()) wanted = candidate.pack().model_id();
+    }
+  }
+  if (result.model_id() == wanted) return OkStatus();
+  return InvalidArgumentError("the result was made with another model than " + (wanted.empty() ? "none" : wanted));
+}
+
+Status CheckJudging(const TaskRow& task, const v1::TaskResult& result) {
+  const auto is_score = [](double value) { return value >= 0 && value <= 100; };  // false for NaN
+  const v1::Scores& scores = result.scores();
+  if (!is_score(scores.before()) || !is_score(scores.after())) return InvalidArgumentError("the result's scores are not from 0 to 100");
+  int64_t before = task.frames ? int64_t{task.frames->first} - 1 : 0;
+  for (const v1::FrameScore& frame : scores.frames()) {
+    if (!task.frames || frame.frame() <= before || frame.frame() >= task.frames->end()) {
+      return InvalidArgumentError("the result scores frames that are not the segment's");
+    }
+    if (!is_score(frame.before()) || !is_score(frame.after())) return InvalidArgumentError("a frame's scores are not from 0 to 100");
+    before = frame.frame();
+  }
+  const v1::Recommendation& recommendation = result.recommendation();
+  if (!(recommendation.probability() >= 0 && recommendation.probability() <= 1) || recommendation.label().size() > kMaxLabel ||
+      recommendation.model().size() > kMaxLabel || result.judging_error().size() > kMaxMessage) {
+    return InvalidArgumentError("the result's recommendation is none");
+  }
+  return OkStatus();
+}
+
 Status CheckResult(Transaction& transaction, const TaskRow& task, const v1::TaskResult& result) {
   const auto is_amount = [](double value) { return std::isfinite(value) && value >= 0; };
   if (!IsSha256Hex(result.output().sha256())) return InvalidArgumentError("the result names no output blob");
   if (result.width() < 1 || result.height() < 1) return InvalidArgumentError("the result says no size of the output in pixels");
-  if (result.model_id() != task.model_id) return InvalidArgumentError("the result was made with another model than " + task.model_id);
+  NSIC_RETURN_IF_ERROR(CheckModel(transaction, task, result));
+  NSIC_RETURN_IF_ERROR(CheckJudging(task, result));
   if (task.frames) NSIC_RETURN_IF_ERROR(CheckSegmentResult(*task.frames, result));
   if (!is_amount(result.seconds()) || !is_amount(result.compute_seconds())) return InvalidArgumentError("the result's times are no times");
   if (!IsStored(transaction, result.output().sha256())) {
@@ -75,6 +116,9 @@ Status AddChunks(const std::vector<Need>& chunks, v1::TaskResult* result) {
   result->set_tiles_repeated(0);
   result->set_tiles_redone(0);
   result->clear_frames_concealed();
+  result->clear_scores();
+  result->clear_recommendation();
+  result->clear_judging_error();
   for (const Need& need : chunks) {
     v1::TaskResult chunk;
     if (!chunk.ParseFromString(need.result)) return InternalError("a chunk has no readable result");
@@ -85,6 +129,19 @@ Status AddChunks(const std::vector<Need>& chunks, v1::TaskResult* result) {
     result->set_tiles_redone(result->tiles_redone() + chunk.tiles_redone());
     result->mutable_frames_concealed()->MergeFrom(chunk.frames_concealed());
     result->set_precision(chunk.precision());
+    result->set_model_id(chunk.model_id());
+    result->mutable_scores()->mutable_frames()->MergeFrom(chunk.scores().frames());
+    if (chunk.has_recommendation()) *result->mutable_recommendation() = chunk.recommendation();
+    if (result->judging_error().empty()) result->set_judging_error(chunk.judging_error());
+  }
+  if (result->scores().frames().empty()) {
+    result->clear_scores();
+    return OkStatus();
+  }
+  v1::Scores& scores = *result->mutable_scores();
+  for (const v1::FrameScore& frame : scores.frames()) {
+    scores.set_before(scores.before() + frame.before() / scores.frames_size());
+    scores.set_after(scores.after() + frame.after() / scores.frames_size());
   }
   return OkStatus();
 }
@@ -122,15 +179,16 @@ Status CommitResult(const Farm& farm, Transaction& transaction, const WorkerRow&
     return OkStatus();
   }
 
-  const std::string& output = item.result().output().sha256();
   v1::TaskResult told = item.result();
   if (task.step == TaskStep::kEncode) NSIC_RETURN_IF_ERROR(AddChunks(ListNeeds(transaction, task.id), &told));
-  const std::string result = told.SerializeAsString();
+  TaskOutput output{item.result().output().sha256(), told.SerializeAsString(), std::nullopt, worker.name};
+  // Rounding must not lead out of what the table takes.
+  if (told.has_scores()) output.scores = ScorePair{std::min(told.scores().before(), 100.0), std::min(told.scores().after(), 100.0)};
   NSIC_RETURN_IF_ERROR(EndAttempt(transaction, &attempt, AttemptState::kSucceeded, false, "", farm.now_ms()));
   NSIC_RETURN_IF_ERROR(SupersedeAttempts(farm, transaction, task.id));
-  NSIC_RETURN_IF_ERROR(MarkDone(transaction, &task, output, result, worker.name, farm.now_ms()));
+  NSIC_RETURN_IF_ERROR(MarkDone(transaction, &task, output, farm.now_ms()));
   for (TaskRow& twin : OpenTwins(transaction, task.result_key)) {
-    NSIC_RETURN_IF_ERROR(MarkDone(transaction, &twin, output, result, worker.name, farm.now_ms()));
+    NSIC_RETURN_IF_ERROR(MarkDone(transaction, &twin, output, farm.now_ms()));
   }
   CountTaskDone(transaction, worker.id);
   WorkerModelRow record = FindWorkerModel(transaction, worker.id, task.model_id);
@@ -140,7 +198,7 @@ Status CommitResult(const Farm& farm, Transaction& transaction, const WorkerRow&
     PutFailures(transaction, worker.id, record);
   }
   Answer(status, OkStatus());
-  status->set_stored_sha256(output);
+  status->set_stored_sha256(output.sha256);
   *changed = true;
   return OkStatus();
 }

@@ -81,6 +81,11 @@ Result<v1::Job> DescribeJob(const Farm& farm, Transaction& transaction, const Jo
   job.set_tasks_cancelled(row.cancelled);
   job.set_pixels_total(row.pixels_total);
   job.set_pixels_done(row.pixels_done);
+  if (row.scored > 0) {
+    job.mutable_scores()->set_files(row.scored);
+    job.mutable_scores()->set_before(row.score_before / row.scored);
+    job.mutable_scores()->set_after(row.score_after / row.scored);
+  }
   job.set_waiting_reason(WaitingReason(farm, transaction, row));
   return job;
 }

@@ -9,10 +9,27 @@
 namespace nsic {
 namespace {
 
-// What is common to the keys of all whole pictures of a job. Every option that can change a byte of the output is in it.
-std::string WholeKeyPrefix(const v1::RestoreOptions& options, const std::string& version) {
+// The options without what decides no byte of an output: names, places, and how much is scored.
+v1::RestoreOptions WhatIsDone(const v1::RestoreOptions& options) {
   v1::RestoreOptions what = options;
   what.clear_model_name();
+  what.clear_score_every();
+  what.clear_scorer();       // of an assessment it is the job's model
+  what.clear_recommender();  // likewise with auto_model
+  what.clear_candidates();
+  if (options.assess() && options.has_recommender()) what.mutable_recommender()->set_model_id(options.recommender().model_id());
+  for (const v1::Candidate& candidate : options.candidates()) {
+    if (!options.auto_model()) continue;
+    v1::Candidate* const kept = what.add_candidates();
+    kept->set_label(candidate.label());
+    kept->mutable_pack()->set_model_id(candidate.pack().model_id());
+  }
+  return what;
+}
+
+// What is common to the keys of all whole pictures of a job. Every option that can change a byte of the output is in it.
+std::string WholeKeyPrefix(const v1::RestoreOptions& options, const std::string& version) {
+  v1::RestoreOptions what = WhatIsDone(options);
   what.clear_split_pixels();
   what.clear_static_threshold();
   what.clear_tolerate();
@@ -21,14 +38,17 @@ std::string WholeKeyPrefix(const v1::RestoreOptions& options, const std::string&
 
 // A tile task returns the network's output: strength, size and format come later, on the whole picture.
 std::string TileKeyPrefix(const v1::RestoreOptions& options, const std::string& version) {
-  return "tile\n" + version + "\n" + options.model_id() + "\n";
+  v1::RestoreOptions network;
+  network.set_model_id(options.model_id());
+  *network.mutable_candidates() = WhatIsDone(options).candidates();
+  const std::string choice = network.candidates().empty() ? "" : Sha256Hex(network.SerializeAsString()) + "\n";
+  return "tile\n" + version + "\n" + options.model_id() + "\n" + choice;
 }
 
 // Likewise of the segments of one video. Where the file lies and what the client makes of the segments changes none of their bytes.
 std::string FramesKeyPrefix(const char* kind, const v1::SourceFile& file, const v1::VideoInfo& video, const v1::RestoreOptions& options,
                             const std::string& version) {
-  v1::RestoreOptions what = options;
-  what.clear_model_name();
+  v1::RestoreOptions what = WhatIsDone(options);
   what.clear_split_pixels();
   what.clear_format();
   what.clear_jpeg_quality();

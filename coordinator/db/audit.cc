@@ -21,6 +21,12 @@ constexpr struct {
      " WHERE (n_waiting, n_queued, n_leased, n_done, n_failed, n_cancelled, pixels_total, pixels_done)"
      " <> (coalesce(w, 0), coalesce(q, 0), coalesce(l, 0), coalesce(d, 0), coalesce(f, 0), coalesce(c, 0), coalesce(p, 0), coalesce(pd, "
      "0))"},
+    {"a job's scores are those of its tasks",
+     "SELECT job.id FROM job LEFT JOIN (SELECT job_id, sum(file_share) AS n, sum(file_share * score_before) AS b,"
+     " sum(file_share * score_after) AS a FROM task WHERE state = 'done' AND score_before IS NOT NULL GROUP BY job_id) AS t"
+     " ON t.job_id = job.id WHERE abs(scored - coalesce(n, 0)) + abs(job.score_before - coalesce(b, 0)) + abs(job.score_after - "
+     "coalesce(a, 0))"
+     " > 1e-6 * (1 + 100 * scored)"},
     {"a job runs while a task has not ended", "SELECT id FROM job WHERE (state = 'running') <> (n_waiting + n_queued + n_leased > 0)"},
     {"a task that succeeded has one successful attempt at most",
      "SELECT task_id FROM attempt WHERE state = 'succeeded' GROUP BY task_id HAVING count(*) > 1"},

@@ -5,7 +5,7 @@
 
 #define NSIC_SELECT_JOB                                                                                                        \
   "SELECT id, spec_hash, spec, model_id, manifest_sha256, priority, state, paused, created_ms, ended_ms, n_waiting, n_queued," \
-  " n_leased, n_done, n_failed, n_cancelled, pixels_total, pixels_done FROM job "
+  " n_leased, n_done, n_failed, n_cancelled, pixels_total, pixels_done, scored, score_before, score_after FROM job "
 
 namespace nsic {
 namespace {
@@ -30,6 +30,9 @@ JobRow ReadJobRow(Query& query) {
   job.cancelled = query.Int(15);
   job.pixels_total = query.Int(16);
   job.pixels_done = query.Int(17);
+  job.scored = query.Real(18);
+  job.score_before = query.Real(19);
+  job.score_after = query.Real(20);
   return job;
 }
 
@@ -64,6 +67,12 @@ void InsertJob(Transaction& transaction, const JobRow& job) {
       .Run();
   transaction.changes().jobs.insert(job.id);
   transaction.changes().work = true;
+}
+
+void InsertJobModels(Transaction& transaction, const std::string& job_id, const std::set<std::string>& model_ids) {
+  for (const std::string& id : model_ids) {
+    Query(transaction, "INSERT INTO job_model(job_id, model_id) VALUES (?1, ?2)", job_id, id).Run();
+  }
 }
 
 void InsertJobFile(Transaction& transaction, const std::string& job_id, int index, std::string_view source, int parts,

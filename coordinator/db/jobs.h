@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,6 +34,9 @@ struct JobRow {
   int64_t cancelled = 0;
   int64_t pixels_total = 0;
   int64_t pixels_done = 0;
+  double scored = 0;        // files, parts of them as such
+  double score_before = 0;  // sums over these
+  double score_after = 0;
 
   bool running() const { return state == "running"; }
 };
@@ -43,6 +47,8 @@ std::vector<JobRow> ListJobs(Transaction& transaction, int limit);  // newest fi
 std::vector<JobRow> JobsToLeaseFrom(Transaction& transaction);
 
 void InsertJob(Transaction& transaction, const JobRow& job);
+// Packs besides job.model_id that the job needs while it runs. They must be there.
+void InsertJobModels(Transaction& transaction, const std::string& job_id, const std::set<std::string>& model_ids);
 // `index_sha256`: of a video's index, which is kept as long as the job; must be stored.
 void InsertJobFile(Transaction& transaction, const std::string& job_id, int index, std::string_view source, int parts,
                    const std::optional<std::string>& index_sha256);

@@ -55,14 +55,20 @@ void DeleteModel(Transaction& transaction, const ModelRow& model) {
 }
 
 bool RunningJobNeeds(Transaction& transaction, const std::string& model_id) {
-  return Query(transaction, "SELECT 1 FROM job WHERE state = 'running' AND model_id = ?1", model_id).Step();
+  return Query(transaction,
+               "SELECT 1 FROM job WHERE state = 'running' AND (model_id = ?1 OR EXISTS("
+               "SELECT 1 FROM job_model WHERE job_id = job.id AND job_model.model_id = ?1))",
+               model_id)
+      .Step();
 }
 
 void DeleteRetiredModels(Transaction& transaction) {
   std::vector<ModelRow> retired;
   {
-    Query query(transaction, NSIC_SELECT_MODEL
-                "WHERE name IS NULL AND NOT EXISTS(SELECT 1 FROM job WHERE job.model_id = model.id AND state = 'running')");
+    Query query(
+        transaction, NSIC_SELECT_MODEL
+        "WHERE name IS NULL AND NOT EXISTS(SELECT 1 FROM job WHERE job.model_id = model.id AND state = 'running')"
+        " AND NOT EXISTS(SELECT 1 FROM job_model JOIN job ON job.id = job_id WHERE job_model.model_id = model.id AND state = 'running')");
     while (query.Step()) retired.push_back(ReadModelRow(query));
   }
   for (const ModelRow& model : retired) DeleteModel(transaction, model);

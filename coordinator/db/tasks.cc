@@ -7,7 +7,7 @@
 #define NSIC_SELECT_TASK                                                                                              \
   "SELECT task.id, job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, root_id, result_key," \
   " state, lease_no, record_from, failures, suspect, transients, error, worker, output_sha256, result,"               \
-  " first_frame, frame_count, step FROM task "
+  " first_frame, frame_count, step, score_before, score_after FROM task "
 
 namespace nsic {
 namespace {
@@ -52,6 +52,7 @@ TaskRow ReadTaskRow(Query& query) {
   task.result = query.Text(22);
   task.frames = ReadFrames(query, 23);
   if (!query.IsNull(25)) task.step = query.Text(25) == Name(TaskStep::kEncode) ? TaskStep::kEncode : TaskStep::kChunk;
+  if (!query.IsNull(26)) task.scores = ScorePair{query.Real(26), query.Real(27)};
   return task;
 }
 
@@ -102,7 +103,7 @@ Status TellThoseThatNeed(Transaction& transaction, const TaskRow& task, int64_t 
       Query(transaction, "UPDATE task SET state = 'queued' WHERE id = ?1", encode.id).Run();
       // Somebody may have done it meanwhile in one piece.
       if (const std::optional<TaskRow> twin = FindDoneTwin(transaction, encode.result_key)) {
-        NSIC_RETURN_IF_ERROR(MarkDone(transaction, &encode, twin->output_sha256, twin->result, twin->worker, now_ms));
+        NSIC_RETURN_IF_ERROR(MarkDone(transaction, &encode, OutputOf(*twin), now_ms));
       }
     }
   }
@@ -127,6 +128,8 @@ Status AfterEnd(Transaction& transaction, const TaskRow& task, int64_t now_ms) {
 }
 
 }  // namespace
+
+TaskOutput OutputOf(const TaskRow& done) { return {done.output_sha256, done.result, done.scores, done.worker}; }
 
 std::optional<TaskRow> FindTask(Transaction& transaction, int64_t id) {
   Query query(transaction, NSIC_SELECT_TASK "WHERE task.id = ?1", id);
@@ -187,10 +190,10 @@ void InsertTask(Transaction& transaction, TaskRow* task, std::string_view segmen
   if (task->step != TaskStep::kWhole) step = Name(task->step);
   Query(transaction,
         "INSERT INTO task(job_id, idx, file_idx, x, y, width, height, pixels, model_id, source_sha256, root_id, result_key, state,"
-        " first_frame, frame_count, segment, step)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+        " first_frame, frame_count, segment, step, file_share)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         task->job_id, task->index, task->file_index, x, y, width, height, task->pixels, task->model_id, task->source_sha256, task->root_id,
-        task->result_key, Name(task->state), first_frame, frame_count, segment_bytes, step)
+        task->result_key, Name(task->state), first_frame, frame_count, segment_bytes, step, task->file_share)
       .Run();
   task->id = transaction.connection().LastInsertId();
 }
@@ -265,15 +268,20 @@ void UpdateRecord(Transaction& transaction, const TaskRow& task) {
       .Run();
 }
 
-Status MarkDone(Transaction& transaction, TaskRow* task, const std::string& output_sha256, const std::string& result,
-                const std::string& worker, int64_t now_ms) {
+Status MarkDone(Transaction& transaction, TaskRow* task, const TaskOutput& output, int64_t now_ms) {
   NSIC_RETURN_IF_ERROR(Move(transaction, task, TaskState::kDone));
-  task->output_sha256 = output_sha256;
-  task->result = result;
-  Query(
-      transaction,
-      "UPDATE task SET state = 'done', output_sha256 = ?2, result = ?3, worker = ?4, error = '', end_seq = ?5, ended_ms = ?6 WHERE id = ?1",
-      task->id, output_sha256, AsBlob{result}, worker, NextSequence(transaction), now_ms)
+  task->output_sha256 = output.sha256;
+  task->result = output.result;
+  task->scores = output.scores;
+  std::optional<double> before, after;
+  if (output.scores) {
+    before = output.scores->before;
+    after = output.scores->after;
+  }
+  Query(transaction,
+        "UPDATE task SET state = 'done', output_sha256 = ?2, result = ?3, worker = ?4, error = '', end_seq = ?5, ended_ms = ?6,"
+        " score_before = ?7, score_after = ?8 WHERE id = ?1",
+        task->id, output.sha256, AsBlob{output.result}, output.worker, NextSequence(transaction), now_ms, before, after)
       .Run();
   return AfterEnd(transaction, *task, now_ms);
 }

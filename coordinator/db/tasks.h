@@ -18,6 +18,12 @@ namespace nsic {
 // What a task does to the frames of a segment, see nsic.v1.SegmentStep. Chunk tasks are not among the outcomes that clients are told of.
 enum class TaskStep { kWhole, kChunk, kEncode };
 
+// From 0 (worst) to 100 (best), of the source and of the output.
+struct ScorePair {
+  double before = 0;
+  double after = 0;
+};
+
 struct TaskRow {
   int64_t id = 0;
   std::string job_id;
@@ -27,6 +33,7 @@ struct TaskRow {
   std::optional<FrameSpan> frames;  // of a segment
   TaskStep step = TaskStep::kWhole;
   int64_t pixels = 0;
+  double file_share = 1;  // how much of its file it is, for the job's mean scores; written by InsertTask, not read
   std::string model_id;
   std::string source_sha256;  // empty: it reads no source, an encode task
   std::optional<std::string> root_id;
@@ -39,9 +46,19 @@ struct TaskRow {
   int transients = 0;
   std::string error;
   std::string worker;
-  std::string output_sha256;  // when done
-  std::string result;         // when done: nsic.v1.TaskResult
+  std::string output_sha256;        // when done
+  std::string result;               // when done: nsic.v1.TaskResult
+  std::optional<ScorePair> scores;  // when done and scored
 };
+
+// What a task is done with.
+struct TaskOutput {
+  std::string sha256;  // of the output, which must be stored
+  std::string result;  // nsic.v1.TaskResult
+  std::optional<ScorePair> scores;
+  std::string worker;  // name
+};
+TaskOutput OutputOf(const TaskRow& done);
 
 // A task that has ended, as clients are told.
 struct OutcomeRow {
@@ -111,8 +128,7 @@ std::vector<TaskRow> TasksInState(Transaction& transaction, const std::string& j
 // Transitions. Each takes the row as it is now and updates it. INTERNAL if the table forbids it.
 Status MarkLeased(Transaction& transaction, TaskRow* task);  // queued, or leased for a second attempt: counts lease_no up
 Status MarkQueued(Transaction& transaction, TaskRow* task, int64_t not_before_ms);  // with its failures, suspect, transients, error, worker
-Status MarkDone(Transaction& transaction, TaskRow* task, const std::string& output_sha256, const std::string& result,
-                const std::string& worker, int64_t now_ms);
+Status MarkDone(Transaction& transaction, TaskRow* task, const TaskOutput& output, int64_t now_ms);
 Status MarkFailed(Transaction& transaction, TaskRow* task, const std::string& error, const std::string& worker, int64_t now_ms);
 Status MarkCancelled(Transaction& transaction, TaskRow* task, int64_t now_ms);
 // Failed to queued, or to waiting if its source is not stored or its needs are not done, with a clean record.
