@@ -52,8 +52,9 @@ void AddFlags(CLI::App* run, Flags* flags) {
       ->required();
   run->add_option("--name", flags->name, "This worker's name in the farm; each needs its own (default " + flags->name + ")");
   run->add_option("--device", flags->device, "auto, cpu, or a CUDA device such as cuda:0 (default auto)");
-  run->add_option("--precision", flags->precision, "auto, which measures each model once and remembers, fp32, bf16 or fp16 (default auto)")
-      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
+  run->add_option("--precision", flags->precision,
+                  "auto, which measures each model once and remembers, fp32, tf32, bf16 or fp16 (default auto)")
+      ->check(CLI::IsMember({"auto", "fp32", "tf32", "bf16", "fp16"}));
   run->add_option("--threads", flags->threads, "CPU threads to use; 0, the default, means all cores")->check(CLI::Range(0, 1024));
   AddSizeOption(run, "--max-memory", &flags->max_memory, "Memory to keep to, such as 4G (default half of the machine's)");
   run->add_option("--token-file", flags->token_file, "File whose first line is the farm's token")->type_name("FILE");

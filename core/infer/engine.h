@@ -19,8 +19,9 @@
 
 namespace nsic {
 
-enum class Precision { kFloat32, kBFloat16, kFloat16 };
-std::string_view PrecisionName(Precision precision);  // "fp32", "bf16", "fp16"
+// kTensorFloat32: numbers are kept as fp32, and CUDA's tensor cores multiply them with 10 bits of fraction.
+enum class Precision { kFloat32, kTensorFloat32, kBFloat16, kFloat16 };
+std::string_view PrecisionName(Precision precision);  // "fp32", "tf32", "bf16", "fp16"
 Result<Precision> ParsePrecision(std::string_view name);
 
 struct EngineOptions {
@@ -55,6 +56,7 @@ struct EnhanceStats {
   int64_t tiles = 0;           // inferred
   int64_t tiles_redone = 0;    // redone in fp32 because of NaN, Inf or flat output
   int64_t tiles_repeated = 0;  // of a frame: taken from the frames before
+  int64_t batches_halved = 0;  // because memory ended
   int64_t pixels = 0;          // input pixels of the region
 };
 
@@ -78,9 +80,8 @@ class Enhancer {
   virtual const ModelCard& card() const = 0;
   virtual Precision precision() const = 0;
 
-  // Enhances `region` of a picture of size `picture`. Reads come tile by tile in raster order of the pack's grid, each rect inside
-  // the picture; writes cover the region (scaled) exactly once, each rect one tile's output or rows of
-  // blended ones.
+  // Enhances `region` of a picture of size `picture`. Reads come tile by tile of the pack's grid, each rect inside the picture; writes cover
+  // the region (scaled) exactly once, each rect one tile's output or rows of blended ones.
   // The pixels written depend only on the picture, the pack, the precision and the device, not on the region or the thread count.
   // RESOURCE_EXHAUSTED when one tile alone does not fit the memory budget; DATA_LOSS when output stays NaN or Inf in fp32.
   virtual Result<EnhanceStats> Enhance(Size picture, const Rect& region, const ReadPixels& read, const WritePixels& write,

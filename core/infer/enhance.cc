@@ -2,6 +2,7 @@
 #include <memory>
 #include <new>
 #include <utility>
+#include <vector>
 
 #include "core/infer/engine.h"
 #include "core/infer/enhance_frames.h"
@@ -52,23 +53,24 @@ class TiledEnhancer : public Enhancer {
 
     EnhanceStats stats;
     stats.pixels = region.area();
-    std::vector<float> in;
+    const int64_t for_sink = blended ? BlendSink::Bytes(largest, region, card_.scale) : 0;
+    TileStream stream(runner_.get(), card_.name, largest, memory_budget_ - for_sink, &stats);
+    std::vector<GridTile> tiles;
     const TileGrid::Range range = grid.Touching(region);
     for (int row = range.first_row; row < range.last_row; ++row) {
-      for (int column = range.first_column; column < range.last_column; ++column) {
-        NSIC_RETURN_IF_ERROR(cancel.Check());
-        const GridTile tile = grid.tile(column, row);
-        const Size size{tile.input.width, tile.input.height};
-        in.resize(static_cast<size_t>(3 * size.area()));
-        NSIC_RETURN_IF_ERROR(read(tile.input, in.data()));
-        Status taken;
-        const auto take = [&](const float* out) { return taken = sink->Take(tile, out); };
-        const Status status = runner_->Run(size, in.data(), take, &stats.tiles_redone);
-        NSIC_RETURN_IF_ERROR(taken);
-        if (!status.ok()) return status.WithContext(card_.name + ", tile " + RectText(tile.input));
-        ++stats.tiles;
-      }
+      for (int column = range.first_column; column < range.last_column; ++column) tiles.push_back(grid.tile(column, row));
     }
+    if (stream.batched() && !blended) {
+      std::stable_sort(tiles.begin(), tiles.end(), [](const GridTile& a, const GridTile& b) {
+        return std::pair(a.input.height, a.input.width) < std::pair(b.input.height, b.input.width);
+      });
+    }
+    for (const GridTile& tile : tiles) {
+      NSIC_RETURN_IF_ERROR(cancel.Check());
+      NSIC_RETURN_IF_ERROR(stream.Add(
+          tile.input, [&](float* in) { return read(tile.input, in); }, [&](const float* out) { return sink->Take(tile, out); }));
+    }
+    NSIC_RETURN_IF_ERROR(stream.Finish());
     NSIC_RETURN_IF_ERROR(sink->Finish());
     return stats;
   }

@@ -61,6 +61,7 @@ class TiledFrameEnhancer : public FrameEnhancer {
     const Rect all = Scaled(frame_, card_.scale);
     EnhanceStats stats;
     stats.pixels = frame_.area();
+    TileStream stream = Stream(&stats);
     NSIC_RETURN_IF_ERROR(ForEachTile(cancel, [&](size_t number, const GridTile& tile) -> Status {
       const Rect decided = Scaled(tile.output, card_.scale);
       if (Repeats(number, tile.input, before)) {
@@ -68,42 +69,50 @@ class TiledFrameEnhancer : public FrameEnhancer {
         ++stats.tiles_repeated;
         return OkStatus();
       }
-      const auto take = [&](const float* output) {
+      return Infer(number, tile, before, &stream, [this, tile, decided, all, after](const float* output) {
         CopyPart(output, Scaled(tile.input, card_.scale), decided, after, all);
         return OkStatus();
-      };
-      return Infer(number, tile, before, take, &stats);
+      });
     }));
+    NSIC_RETURN_IF_ERROR(stream.Finish());
     return stats;
   }
 
   // Blended, a tile's own output stands nowhere in the frame before: each is kept.
   Result<EnhanceStats> Blend(const float* before, float* after, const CancelToken& cancel) {
+    outputs_.resize(static_cast<size_t>(grid_.count()));
+    EnhanceStats stats;
+    stats.pixels = frame_.area();
+    TileStream stream = Stream(&stats);
+    NSIC_RETURN_IF_ERROR(ForEachTile(cancel, [&](size_t number, const GridTile& tile) -> Status {
+      if (Repeats(number, tile.input, before)) {
+        ++stats.tiles_repeated;
+        return OkStatus();
+      }
+      const int64_t floats = 3 * tile.input.area() * card_.scale * card_.scale;
+      return Infer(number, tile, before, &stream, [this, number, floats](const float* made) {
+        outputs_[number].assign(made, made + floats);
+        return OkStatus();
+      });
+    }));
+    NSIC_RETURN_IF_ERROR(stream.Finish());
+
     const Rect all = Scaled(frame_, card_.scale);
     const WritePixels write = [&](const Rect& rect, const float* planar) {
       CopyPart(planar, rect, rect, after, all);
       return OkStatus();
     };
     BlendSink sink(card_.tiling, LargestTile(card_.tiling, grid_.picture()), frame_, card_.scale, write);
-    outputs_.resize(static_cast<size_t>(grid_.count()));
-    EnhanceStats stats;
-    stats.pixels = frame_.area();
-    NSIC_RETURN_IF_ERROR(ForEachTile(cancel, [&](size_t number, const GridTile& tile) -> Status {
-      std::vector<float>& output = outputs_[number];
-      if (Repeats(number, tile.input, before)) {
-        ++stats.tiles_repeated;
-      } else {
-        const int64_t floats = 3 * tile.input.area() * card_.scale * card_.scale;
-        const auto keep = [&](const float* made) {
-          output.assign(made, made + floats);
-          return OkStatus();
-        };
-        NSIC_RETURN_IF_ERROR(Infer(number, tile, before, keep, &stats));
-      }
-      return sink.Take(tile, output.data());
-    }));
+    NSIC_RETURN_IF_ERROR(
+        ForEachTile(cancel, [&](size_t number, const GridTile& tile) { return sink.Take(tile, outputs_[number].data()); }));
     NSIC_RETURN_IF_ERROR(sink.Finish());
     return stats;
+  }
+
+  TileStream Stream(EnhanceStats* stats) {
+    const Size largest = LargestTile(card_.tiling, grid_.picture());
+    const int64_t for_sink = blended_ ? BlendSink::Bytes(largest, frame_, card_.scale) : 0;
+    return TileStream(runner_, card_.name, largest, memory_budget_ - for_sink, stats);
   }
 
   template <typename Body>
@@ -134,15 +143,16 @@ class TiledFrameEnhancer : public FrameEnhancer {
     return true;
   }
 
-  Status Infer(size_t number, const GridTile& tile, const float* before, const TileRunner::Take& take, EnhanceStats* stats) {
-    if (threshold_ > 0) inputs_.resize(static_cast<size_t>(grid_.count()));
-    std::vector<float>& input = threshold_ > 0 ? inputs_[number] : input_;
-    input.resize(static_cast<size_t>(3 * tile.input.area()));
-    CopyPart(before, frame_, tile.input, input.data(), tile.input);
-    const Size size{tile.input.width, tile.input.height};
-    const Status status = runner_->Run(size, input.data(), take, &stats->tiles_redone);
-    ++stats->tiles;
-    return status.WithContext(card_.name + ", tile " + RectText(tile.input));
+  Status Infer(size_t number, const GridTile& tile, const float* before, TileStream* stream, TileStream::Take take) {
+    const auto fill = [&](float* in) {
+      CopyPart(before, frame_, tile.input, in, tile.input);
+      if (threshold_ > 0) {
+        inputs_.resize(static_cast<size_t>(grid_.count()));
+        inputs_[number].assign(in, in + 3 * tile.input.area());
+      }
+      return OkStatus();
+    };
+    return stream->Add(tile.input, fill, std::move(take));
   }
 
   const ModelCard card_;
@@ -157,7 +167,6 @@ class TiledFrameEnhancer : public FrameEnhancer {
   const float* previous_after_ = nullptr;
   std::vector<std::vector<float>> inputs_;   // with a threshold: by tile, what its output was computed from
   std::vector<std::vector<float>> outputs_;  // blended: by tile
-  std::vector<float> input_;                 // without: of the tile in hand
 };
 
 }  // namespace

@@ -15,9 +15,10 @@ struct LoadedNetwork {
   std::unique_ptr<Network> network;
   std::string device;  // as ResolveDevice gives it
   int threads = 1;
+  bool tensor_floats = false;  // on CUDA: fp32 products in TF32
 
-  // To be called before each inference: OpenMP keeps the number for each calling thread.
-  void SetThreads() const;
+  // To be called before each inference: OpenMP keeps the number of threads for each calling thread, LibTorch the use of TF32 for all.
+  void Prepare() const;
 };
 
 // In options.precision. INVALID_ARGUMENT when the device has no hardware for it.

@@ -56,7 +56,7 @@ class NetworkProbe : public PrecisionProbe {
     ProbeRun run;
     NSIC_RETURN_IF_ERROR(CatchTorchErrors("trying " + std::string(PrecisionName(precision)) + " on " + loaded->device, [&]() -> Status {
       const c10::InferenceMode no_gradients;
-      loaded->SetThreads();
+      loaded->Prepare();
       const int64_t start = clock_->MonotonicUs();
       at::Tensor y = at::from_blob(pixels_.data(), {1, 3, side_, side_}, at::kFloat).to(at::Device(loaded->device));
       y = loaded->network->Forward(y).to(at::kCPU, at::kFloat).contiguous();  // waits for the device

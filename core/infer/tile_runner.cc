@@ -1,13 +1,18 @@
 #include "core/infer/tile_runner.h"
 
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/torch.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <utility>
+#include <vector>
 
+#include "core/infer/enhance_frames.h"
 #include "core/infer/load_network.h"
 #include "core/infer/torch_errors.h"
 #include "models/arch/network.h"
@@ -63,10 +68,46 @@ bool Sound(const float* in, int64_t in_count, const Extent& result) {
   return result.span() > kFlatSpan || ExtentOf(in, in_count).span() < kPictureSpan;
 }
 
+// Samples in host memory, for `count` tiles of so many.
+struct HostSamples {
+  at::Tensor floats;
+
+  void Reserve(int64_t count, bool pinned) {
+    if (floats.defined() && floats.numel() >= count) return;
+    floats.reset();  // before the new ones are there
+    floats = at::empty({count}, at::TensorOptions(at::kFloat).pinned_memory(pinned));
+  }
+  at::Tensor Tiles(int64_t first, int64_t count, Size tile) const {
+    return floats.narrow(0, first * 3 * tile.area(), count * 3 * tile.area()).view({count, 3, tile.height, tile.width});
+  }
+};
+
+Size Times(Size size, int scale) { return {size.width * scale, size.height * scale}; }
+
+// The network on these tiles. Padded by their last rows and columns; what the padding gives is cut off.
+at::Tensor Forward(const LoadedNetwork& loaded, const at::Tensor& tiles, int multiple, int scale) {
+  const c10::InferenceMode no_gradients;
+  loaded.Prepare();
+  const auto height = static_cast<int>(tiles.size(2)), width = static_cast<int>(tiles.size(3));
+  const int64_t right = RoundUp(width, multiple) - width;
+  const int64_t bottom = RoundUp(height, multiple) - height;
+  at::Tensor x = tiles.to(at::Device(loaded.device), /*non_blocking=*/true);
+  if (right > 0 || bottom > 0) x = at::replication_pad2d(x, {0, right, 0, bottom});
+  return loaded.network->Forward(x).narrow(2, 0, int64_t{height} * scale).narrow(3, 0, int64_t{width} * scale);
+}
+
+at::Tensor OnHost(const at::Tensor& x) { return x.to(at::kCPU, at::kFloat).contiguous(); }  // no copy where it is that already
+
 }  // namespace
 
-TileRunner::TileRunner(std::unique_ptr<LoadedNetwork> loaded, Precision precision, LoadExact load_exact, int multiple, int scale)
-    : loaded_(std::move(loaded)), precision_(precision), load_exact_(std::move(load_exact)), multiple_(multiple), scale_(scale) {}
+TileRunner::TileRunner(std::unique_ptr<LoadedNetwork> loaded, Precision precision, LoadExact load_exact, int multiple, int scale,
+                       Batching batching)
+    : loaded_(std::move(loaded)),
+      precision_(precision),
+      load_exact_(std::move(load_exact)),
+      multiple_(multiple),
+      scale_(scale),
+      batching_(batching) {}
 
 TileRunner::~TileRunner() = default;
 
@@ -86,45 +127,164 @@ Result<const LoadedNetwork*> TileRunner::Exact() {
   return exact_.get();
 }
 
-Status TileRunner::Run(Size tile, const float* in, const Take& take, int64_t* redone) {
-  const int64_t in_floats = 3 * tile.area();
-  const int64_t out_floats = in_floats * scale_ * scale_;
-  const int64_t right = RoundUp(tile.width, multiple_) - tile.width;
-  const int64_t bottom = RoundUp(tile.height, multiple_) - tile.height;
-  at::Tensor y;
-  const auto infer = [&](const LoadedNetwork& loaded) {
-    return CatchTorchErrors("inference on " + loaded.device, [&]() -> Status {
-      const c10::InferenceMode no_gradients;
-      loaded.SetThreads();
-      // from_blob wants a mutable pointer; networks do not write to their input.
-      at::Tensor x = at::from_blob(const_cast<float*>(in), {1, 3, tile.height, tile.width}, at::kFloat);
-      x = x.to(at::Device(loaded.device));
-      if (right > 0 || bottom > 0) x = at::replication_pad2d(x, {0, right, 0, bottom});
-      y = loaded.network->Forward(x);
-      y = y.narrow(2, 0, int64_t{tile.height} * scale_).narrow(3, 0, int64_t{tile.width} * scale_);
-      y = y.to(at::kCPU, at::kFloat).contiguous();  // no copy where it is that already
-      return OkStatus();
-    });
-  };
+// Tiles of one size that go through the network together.
+struct TileStream::Batch {
+  Size size;
+  std::vector<Rect> tiles;
+  std::vector<Take> takes;
+  HostSamples in;
+  HostSamples out;                    // of a device besides the CPU
+  at::Tensor made;                    // on the CPU: as the network gave it
+  std::optional<c10::Stream> stream;  // its own, so that copies and computing of two batches overlap; none on the CPU
 
-  NSIC_RETURN_IF_ERROR(infer(*loaded_));
-  Extent extent = ExtentOf(y.data_ptr<float>(), out_floats);
+  void Clear() {
+    tiles.clear();
+    takes.clear();
+  }
+};
+
+TileStream::TileStream(TileRunner* runner, std::string model, Size largest, int64_t memory, EnhanceStats* stats)
+    : runner_(runner), model_(std::move(model)), stats_(stats) {
+  const int64_t fitting = memory / std::max<int64_t>(runner->TileBytes(largest), 1);
+  const bool two = runner->batching().in_flight > 1 && fitting > 1;
+  most_tiles_ = static_cast<int>(std::clamp<int64_t>(fitting / (two ? 2 : 1), 1, runner->batching().tiles));
+  const auto make = [&] {
+    auto batch = std::make_unique<Batch>();
+    const at::Device device(runner->loaded_->device);
+    if (!device.is_cpu()) batch->stream = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+    return batch;
+  };
+  filling_ = make();
+  if (two) computing_ = make();
+}
+
+TileStream::~TileStream() = default;
+
+Status TileStream::Add(const Rect& tile, const Fill& fill, Take take) {
+  const Size size{tile.width, tile.height};
+  if (!filling_->tiles.empty() && filling_->size != size) NSIC_RETURN_IF_ERROR(Launch());
+  Batch& batch = *filling_;
+  batch.size = size;
+  NSIC_RETURN_IF_ERROR(CatchTorchErrors("memory for tiles", [&] {
+    batch.in.Reserve(most_tiles_ * 3 * size.area(), batch.stream.has_value());
+    return OkStatus();
+  }));
+  const auto index = static_cast<int64_t>(batch.tiles.size());
+  NSIC_RETURN_IF_ERROR(fill(batch.in.floats.data_ptr<float>() + index * 3 * size.area()));
+  batch.tiles.push_back(tile);
+  batch.takes.push_back(std::move(take));
+  ++stats_->tiles;
+  return static_cast<int>(batch.tiles.size()) < most_tiles_ ? OkStatus() : Launch();
+}
+
+Status TileStream::Finish() {
+  NSIC_RETURN_IF_ERROR(Launch());
+  return computing_ == nullptr ? OkStatus() : HandOutAll(computing_.get());
+}
+
+Status TileStream::Launch() {
+  const size_t count = filling_->tiles.size();
+  if (count == 0) return OkStatus();
+  const Status started = Start(filling_.get(), 0, count);
+  if (started.code() == StatusCode::kResourceExhausted) {
+    // The batch before first: its tiles come before these, and its memory may be what is missing.
+    if (computing_ != nullptr) NSIC_RETURN_IF_ERROR(HandOutAll(computing_.get()));
+    return LaunchInHalves(filling_.get());
+  }
+  NSIC_RETURN_IF_ERROR(started);
+  if (computing_ != nullptr) std::swap(filling_, computing_);
+  return HandOutAll(filling_.get());
+}
+
+Status TileStream::LaunchInHalves(Batch* batch) {
+  const size_t all = batch->tiles.size();
+  ++stats_->batches_halved;
+  size_t at_once = (all + 1) / 2;  // a single tile is tried again: what was in flight beside it is not any more
+  for (size_t first = 0; first < all;) {
+    const size_t count = std::min(at_once, all - first);
+    const Status started = Start(batch, first, count);
+    if (started.code() == StatusCode::kResourceExhausted && at_once > 1) {
+      ++stats_->batches_halved;
+      at_once /= 2;
+      continue;
+    }
+    NSIC_RETURN_IF_ERROR(started);
+    NSIC_RETURN_IF_ERROR(HandOut(batch, first, count));
+    first += count;
+  }
+  most_tiles_ = runner_->batching_.tiles = static_cast<int>(at_once);
+  batch->Clear();
+  return OkStatus();
+}
+
+Status TileStream::Start(Batch* batch, size_t first, size_t count) {
+  const LoadedNetwork& loaded = *runner_->loaded_;
+  const Status status = CatchTorchErrors("inference on " + loaded.device, [&] {
+    const c10::InferenceMode no_gradients;
+    const at::Tensor tiles = batch->in.Tiles(static_cast<int64_t>(first), static_cast<int64_t>(count), batch->size);
+    const Size made = Times(batch->size, runner_->scale_);
+    if (!batch->stream.has_value()) {
+      batch->made = OnHost(Forward(loaded, tiles, runner_->multiple_, runner_->scale_));
+      return OkStatus();
+    }
+    batch->out.Reserve(static_cast<int64_t>(count) * 3 * made.area(), /*pinned=*/true);
+    const c10::StreamGuard on(*batch->stream);
+    const at::Tensor y = Forward(loaded, tiles, runner_->multiple_, runner_->scale_).to(at::kFloat);
+    batch->out.Tiles(0, static_cast<int64_t>(count), made).copy_(y, /*non_blocking=*/true);
+    return OkStatus();
+  });
+  return status.WithContext(model_ + ", tile " + RectText(batch->tiles[first]));
+}
+
+Status TileStream::HandOutAll(Batch* batch) {
+  NSIC_RETURN_IF_ERROR(HandOut(batch, 0, batch->tiles.size()));
+  batch->Clear();
+  return OkStatus();
+}
+
+// The outputs that Start(batch, first, count) began to make.
+Status TileStream::HandOut(Batch* batch, size_t first, size_t count) {
+  if (count == 0) return OkStatus();
+  float* out = nullptr;
+  NSIC_RETURN_IF_ERROR(CatchTorchErrors("inference on " + runner_->loaded_->device, [&] {
+    if (batch->stream.has_value()) batch->stream->synchronize();
+    out = (batch->stream.has_value() ? batch->out.floats : batch->made).data_ptr<float>();
+    return OkStatus();
+  }));
+  const int64_t in_floats = 3 * batch->size.area();
+  const int64_t out_floats = 3 * Times(batch->size, runner_->scale_).area();
+  for (size_t i = first; i < first + count; ++i, out += out_floats) {
+    const Status status = Check(*batch, i, in_floats, out, out_floats);
+    if (!status.ok()) return status.WithContext(model_ + ", tile " + RectText(batch->tiles[i]));
+    NSIC_RETURN_IF_ERROR(batch->takes[i](out));
+  }
+  batch->made.reset();
+  return OkStatus();
+}
+
+Status TileStream::Check(const Batch& batch, size_t index, int64_t in_floats, float* out, int64_t out_floats) {
+  const float* const in = batch.in.floats.data_ptr<float>() + static_cast<int64_t>(index) * in_floats;
+  Extent extent = ExtentOf(out, out_floats);
   if (!Sound(in, in_floats, extent)) {
-    ++*redone;
-    NSIC_ASSIGN_OR_RETURN(const LoadedNetwork* exact, Exact());
-    NSIC_RETURN_IF_ERROR(infer(*exact));
-    extent = ExtentOf(y.data_ptr<float>(), out_floats);
+    ++stats_->tiles_redone;
+    NSIC_ASSIGN_OR_RETURN(const LoadedNetwork* exact, runner_->Exact());
+    NSIC_RETURN_IF_ERROR(CatchTorchErrors("inference on " + exact->device, [&] {
+      const at::Tensor tile = batch.in.Tiles(static_cast<int64_t>(index), 1, batch.size);
+      const at::Tensor y = OnHost(Forward(*exact, tile, runner_->multiple_, runner_->scale_));
+      std::copy_n(y.data_ptr<float>(), out_floats, out);
+      return OkStatus();
+    }));
+    extent = ExtentOf(out, out_floats);
     if (!Sound(in, in_floats, extent)) return DataLossError("the network gives NaN, Inf or a flat picture, in fp32 too");
   }
   if (extent.low < 0 || extent.high > 1) {
-    if (y.data_ptr<float>() == in) y = y.clone();
-    float* const out = y.data_ptr<float>();
     std::transform(out, out + out_floats, out, [](float v) { return std::clamp(v, 0.0f, 1.0f); });
   }
-  return take(y.data_ptr<float>());
+  return OkStatus();
 }
 
 Result<std::unique_ptr<TileRunner>> LoadTileRunner(const ModelPack& pack, const EngineOptions& options) {
+  constexpr Batching kOfDevices{8, 2};
   const auto load = [](const ModelPack& from, const EngineOptions& with) -> Result<std::unique_ptr<LoadedNetwork>> {
     NSIC_ASSIGN_OR_RETURN(LoadedNetwork loaded, LoadNetwork(from, with));
     return std::make_unique<LoadedNetwork>(std::move(loaded));
@@ -136,8 +296,9 @@ Result<std::unique_ptr<TileRunner>> LoadTileRunner(const ModelPack& pack, const 
     exact.precision = Precision::kFloat32;
     load_exact = [load, pack, exact] { return load(pack, exact); };
   }
+  const Batching batching = loaded->device == "cpu" ? Batching{} : kOfDevices;
   return std::make_unique<TileRunner>(std::move(loaded), options.precision, std::move(load_exact), pack.card.tiling.multiple,
-                                      pack.card.scale);
+                                      pack.card.scale, batching);
 }
 
 }  // namespace nsic

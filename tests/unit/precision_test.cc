@@ -31,6 +31,17 @@ using Round = std::function<at::Tensor(const at::Tensor&)>;
 at::Tensor AsFp32(const at::Tensor& x) { return x; }
 at::Tensor AsFp16(const at::Tensor& x) { return x.to(at::kHalf).to(at::kFloat); }  // beyond 65504 lies Inf
 at::Tensor AsBf16(const at::Tensor& x) { return x.to(at::kBFloat16).to(at::kFloat); }
+at::Tensor AsTf32(const at::Tensor& x) {  // 10 of 23 bits of the fraction
+  at::Tensor y = x.contiguous().clone();
+  float* const samples = y.data_ptr<float>();
+  for (int64_t i = 0; i < y.numel(); ++i) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, samples + i, sizeof bits);
+    bits = (bits + 0x1000) & ~uint32_t{0x1fff};
+    std::memcpy(samples + i, &bits, sizeof bits);
+  }
+  return y;
+}
 at::Tensor AsNothing(const at::Tensor& x) { return at::zeros_like(x); }  // the black frames of some cards
 
 // The light enhancer, rounded.
@@ -128,6 +139,7 @@ const SimulatedDevice kDevices[] = {
     {"rounds like bf16", 1.0, {{Precision::kFloat16, {nullptr, 0.3}}, {Precision::kBFloat16, {AsBf16, 0.5}}}},
     {"both", 1.0, {{Precision::kFloat16, {AsFp16, 0.35}}, {Precision::kBFloat16, {AsBf16, 0.3}}}},
     {"slow", 1.0, {{Precision::kFloat16, {AsFp16, 1.4}}, {Precision::kBFloat16, {AsBf16, 0.95}}}},
+    {"rounds like tf32", 1.0, {{Precision::kTensorFloat32, {AsTf32, 0.6}}, {Precision::kFloat16, {AsFp16, 0.8}}}},
     {"black frames", 1.0, {{Precision::kFloat16, {AsNothing, 0.1}}}},
     {"old", 1.0, {}},
 };
@@ -151,6 +163,9 @@ TEST(ChoosePrecisionTest, EachDeviceItsOwn) {
       {"both", "small corrections", Precision::kBFloat16, "fp16 0.3500 s"},
       {"both", "large corrections", Precision::kFloat16, "is too large"},
       {"both", "overflows fp16", Precision::kBFloat16, "NaN or Inf"},
+      {"rounds like tf32", "small corrections", Precision::kTensorFloat32, "fp16 0.8000 s"},
+      {"rounds like tf32", "large corrections", Precision::kTensorFloat32, "tf32: "},
+      {"rounds like tf32", "overflows fp16", Precision::kTensorFloat32, "NaN or Inf"},
       {"slow", "small corrections", Precision::kFloat32, "it is not faster"},
       {"black frames", "small corrections", Precision::kFloat32, "it gives a flat picture"},
       {"old", "small corrections", Precision::kFloat32, "fp32"},
@@ -379,13 +394,15 @@ TEST(PrecisionTest, TheProbeOfARealNetwork) {
 }
 
 TEST(PrecisionTest, NamesAndRefusals) {
-  for (const Precision precision : {Precision::kFloat32, Precision::kBFloat16, Precision::kFloat16}) {
+  for (const Precision precision : {Precision::kFloat32, Precision::kTensorFloat32, Precision::kBFloat16, Precision::kFloat16}) {
     const Result<Precision> parsed = ParsePrecision(PrecisionName(precision));
     ASSERT_TRUE(parsed.ok()) << parsed.status();
     EXPECT_EQ(*parsed, precision);
   }
-  EXPECT_NE(ParsePrecision("half").status().message().find("known: fp32, bf16, fp16"), std::string::npos);
+  EXPECT_NE(ParsePrecision("half").status().message().find("known: fp32, tf32, bf16, fp16"), std::string::npos);
   EXPECT_TRUE(CheckPrecision("cpu", Precision::kFloat32).ok());
+  EXPECT_EQ(CheckPrecision("cpu", Precision::kTensorFloat32).code(), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(CheckPrecision("cuda:0", Precision::kTensorFloat32).ok());
   const Status refused = CheckPrecision("cpu", Precision::kFloat16);
   EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument);
   EXPECT_NE(refused.message().find("device cpu has no hardware for fp16; use fp32"), std::string::npos) << refused;

@@ -2,6 +2,8 @@ nsic_test(tile_grid_test SOURCES unit/tile_grid_test.cc LIBS nsic_tile_grid)
 nsic_test(engine_test SOURCES unit/engine_test.cc LIBS nsic_infer)
 nsic_test(precision_test SOURCES unit/precision_test.cc LIBS nsic_infer nsic_arch)
 target_precompile_headers(precision_test REUSE_FROM nsic_arch)
+nsic_test(tile_stream_test SOURCES unit/tile_stream_test.cc LIBS nsic_infer nsic_arch)
+target_precompile_headers(tile_stream_test REUSE_FROM nsic_arch)
 nsic_test(networks_test SOURCES unit/networks_test.cc LIBS nsic_arch)
 target_precompile_headers(networks_test REUSE_FROM nsic_arch)
 
@@ -9,7 +11,7 @@ find_package(ZLIB REQUIRED)  # the tests write checkpoints themselves
 nsic_test(pth_reader_test SOURCES unit/pth_reader_test.cc LIBS nsic_model_io ZLIB::ZLIB)
 nsic_test(import_checkpoint_test SOURCES unit/import_checkpoint_test.cc LIBS nsic_infer ZLIB::ZLIB)
 # Threads that wait do not spin, so that tests that run beside others stay fast.
-set_tests_properties(engine_test precision_test import_checkpoint_test PROPERTIES ENVIRONMENT OMP_WAIT_POLICY=passive)
+set_tests_properties(engine_test precision_test tile_stream_test import_checkpoint_test PROPERTIES ENVIRONMENT OMP_WAIT_POLICY=passive)
 
 find_package(benchmark REQUIRED)
 add_executable(engine_bench bench/engine_bench.cc)
