@@ -1,6 +1,5 @@
 #include <torch/torch.h>
 
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +11,8 @@
 #include "models/arch/network.h"
 #include "models/arch/ns_assess.h"
 #include "models/arch/ns_iqe.h"
+#include "models/arch/parameters.h"
+#include "models/arch/unet.h"
 #include "models/arch/weights.h"
 
 namespace nsic {
@@ -22,53 +23,6 @@ class Identity : public Network {
  public:
   at::Tensor Forward(const at::Tensor& x) const override { return x; }
   int64_t PeakBytes(int64_t, int64_t) const override { return 0; }
-};
-
-#ifdef NSIC_CPU_FAST_PATH
-// The light enhancer on the CPU in fp32.
-class FastLight : public Network {
- public:
-  FastLight(const std::map<std::string, int64_t>& parameters, WeightReader& reader)
-      : convs_(Layers(parameters, reader), std::make_shared<WorkspacePool>()) {}
-
-  at::Tensor Forward(const at::Tensor& x) const override { return x + at::pixel_shuffle(convs_(at::pixel_unshuffle(x, 2)), 2); }
-  int64_t PeakBytes(int64_t height, int64_t width) const override {
-    return convs_.Bytes(height / 2, width / 2) + 4 * 3 * 3 * height * width;  // the cells before and after, and the sum
-  }
-
- private:
-  static std::vector<ConvLayer> Layers(const std::map<std::string, int64_t>& parameters, WeightReader& reader) {
-    const LightNet shapes(parameters);
-    const torch::OrderedDict<std::string, at::Tensor> tensors = shapes->named_parameters();
-    std::vector<ConvLayer> layers;
-    for (size_t i = 0; i < tensors.size() / 2; ++i) {
-      const std::string name = "convs." + std::to_string(i);
-      const at::Tensor weight = reader.Take(name + ".weight", tensors[name + ".weight"].sizes());
-      const at::Tensor bias = reader.Take(name + ".bias", tensors[name + ".bias"].sizes());
-      const bool last = i + 1 == tensors.size() / 2;
-      layers.push_back(ToConvLayer(weight, bias, at::full({weight.size(0)}, last ? 1.0 : 0.0)));
-    }
-    return layers;
-  }
-
-  FastConvs convs_;
-};
-#endif  // NSIC_CPU_FAST_PATH
-
-class Light : public Network {
- public:
-  Light(const std::map<std::string, int64_t>& parameters, at::ScalarType type, WeightReader& reader)
-      : net_(parameters), type_(type), features_(parameters.at("features")) {
-    const torch::NoGradGuard no_gradients;
-    for (auto& item : net_->named_parameters()) item.value().set_data(reader.Take(item.key(), item.value().sizes()).to(type));
-  }
-  at::Tensor Forward(const at::Tensor& x) const override { return net_->forward(x, type_); }
-  int64_t PeakBytes(int64_t height, int64_t width) const override { return 4 * height * width * (features_ + 9); }
-
- private:
-  LightNet net_;
-  at::ScalarType type_;
-  int64_t features_;
 };
 
 // SRVGGNetCompact ("Compact"): plain convolutions with PReLU, a pixel shuffle, plus the nearest-upscaled input.
@@ -161,49 +115,9 @@ class SrvggCompact : public Network {
   std::vector<SrvggLayer> layers_;
 };
 
-// The parameters of a card, checked against what the architecture takes.
-class ParameterReader {
- public:
-  explicit ParameterReader(const ModelCard& card) : card_(card) {}
-
-  int64_t Take(const std::string& name, int64_t low, int64_t high) {
-    ++taken_;
-    const auto found = card_.parameters.find(name);
-    const int64_t value = found == card_.parameters.end() ? low - 1 : found->second;
-    if (error_.ok() && (value < low || value > high)) {
-      error_ = InvalidArgumentError("architecture " + card_.architecture + " needs the parameter \"" + name + "\" from " +
-                                    std::to_string(low) + " to " + std::to_string(high));
-      return low;
-    }
-    return error_.ok() ? value : low;
-  }
-
-  Status Finish() const {
-    NSIC_RETURN_IF_ERROR(error_);
-    if (card_.parameters.size() == taken_) return OkStatus();
-    return InvalidArgumentError("the card has parameters that the architecture " + card_.architecture + " does not know");
-  }
-
- private:
-  const ModelCard& card_;
-  size_t taken_ = 0;
-  Status error_;
-};
-
-#ifdef NSIC_CPU_FAST_PATH
-bool Fast(const NetworkOptions& options) { return options.device.is_cpu() && options.type == at::kFloat; }
-#endif
-
-std::unique_ptr<Network> BuildLight(const std::map<std::string, int64_t>& parameters, const NetworkOptions& options, WeightReader& reader) {
-#ifdef NSIC_CPU_FAST_PATH
-  if (Fast(options)) return std::make_unique<FastLight>(parameters, reader);
-#endif
-  return std::make_unique<Light>(parameters, options.type, reader);
-}
-
 std::unique_ptr<Network> BuildSrvgg(const SrvggShape& shape, const NetworkOptions& options, WeightReader& reader) {
 #ifdef NSIC_CPU_FAST_PATH
-  if (Fast(options)) return std::make_unique<FastSrvggCompact>(shape, reader);
+  if (RunsOnFastConvs(options)) return std::make_unique<FastSrvggCompact>(shape, reader);
 #endif
   return std::make_unique<SrvggCompact>(shape, options.type, reader);
 }
@@ -218,7 +132,7 @@ Result<std::unique_ptr<Network>> Build(const ModelPack& pack, const NetworkOptio
   if (options.type != at::kFloat && card.task != ModelTask::kEnhance) {
     return InvalidArgumentError("architecture " + card.architecture + " runs in fp32 only");
   }
-  ParameterReader parameters(card);
+  ParameterReader parameters(card.architecture, card.parameters);
   WeightReader reader(pack.weights, options.device);
   std::unique_ptr<Network> network;
   if (card.architecture == "identity") {
@@ -227,11 +141,17 @@ Result<std::unique_ptr<Network>> Build(const ModelPack& pack, const NetworkOptio
     network = std::make_unique<Identity>();
   } else if (card.architecture == "light") {
     NSIC_RETURN_IF_ERROR(expect(ModelTask::kEnhance, 1));
-    NSIC_RETURN_IF_ERROR(CheckLightNetParameters(card.parameters));
-    network = BuildLight(card.parameters, options, reader);
+    const LightShape shape = TakeLightShape(parameters);
+    NSIC_RETURN_IF_ERROR(parameters.Finish());
+    network = BuildLight(shape, options, reader);
+  } else if (card.architecture == "unet") {
+    NSIC_RETURN_IF_ERROR(expect(ModelTask::kEnhance, 1));
+    const UNetShape shape = TakeUNetShape(parameters);
+    NSIC_RETURN_IF_ERROR(parameters.Finish());
+    network = BuildUNet(shape, options, reader);
   } else if (card.architecture == "ns-iqe") {
     NSIC_RETURN_IF_ERROR(expect(ModelTask::kEnhance, 1));
-    const NsIqeShape shape{parameters.Take("features", 2, 512), parameters.Take("blocks", 1, 256)};
+    const NsIqeShape shape = TakeNsIqeShape(parameters);
     NSIC_RETURN_IF_ERROR(parameters.Finish());
     network = BuildNsIqe(shape, options, reader);
   } else if (card.architecture == "srvgg-compact") {
@@ -252,7 +172,7 @@ Result<std::unique_ptr<Network>> Build(const ModelPack& pack, const NetworkOptio
     network = BuildNsC(static_cast<int64_t>(card.labels.size()), reader);
   } else {
     return InvalidArgumentError("unknown architecture '" + card.architecture +
-                                "'; known: light, ns-iqe, srvgg-compact, ns-iqa, ns-c, identity");
+                                "'; known: light, unet, ns-iqe, srvgg-compact, ns-iqa, ns-c, identity");
   }
   NSIC_RETURN_IF_ERROR(reader.Finish());
   return network;

@@ -11,8 +11,12 @@
 #include <vector>
 
 #include "models/arch/conv_stack.h"
+#include "models/arch/network.h"
 
 namespace nsic {
+
+// Whether a network with these options takes the fast path: on the CPU in fp32.
+inline bool RunsOnFastConvs(const NetworkOptions& options) { return options.device.is_cpu() && options.type == at::kFloat; }
 
 // `weight` is out x in x 3 x 3, `bias` and `slope` (see ConvLayer) have a number for each output.
 ConvLayer ToConvLayer(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& slope);

@@ -2,70 +2,114 @@
 
 #include <torch/torch.h>
 
+#include <string>
+#include <utility>
+#include <vector>
+
+#ifdef NSIC_CPU_FAST_PATH
+#include "models/arch/fast_convs.h"
+#endif
+
 namespace nsic {
 namespace {
 
 constexpr int64_t kFold = 2;                    // pixels of one cell, each way
 constexpr int64_t kPlanes = 3 * kFold * kFold;  // channels of the unshuffled picture
-constexpr int kTile = 512;                      // large enough that the halo costs a fifth
+
+struct ConvChannels {
+  std::string name;
+  int64_t in, out;
+};
+
+std::vector<ConvChannels> Convs(const LightShape& shape) {
+  std::vector<ConvChannels> convs;
+  for (int64_t i = 0; i <= shape.layers + 1; ++i) {
+    convs.push_back({"convs." + std::to_string(i), i == 0 ? kPlanes : shape.features, i > shape.layers ? kPlanes : shape.features});
+  }
+  return convs;
+}
+
+class TrainableLight : public TrainableNet {
+ public:
+  explicit TrainableLight(const LightShape& shape) {
+    const std::vector<ConvChannels> all = Convs(shape);
+    for (const ConvChannels& conv : all) convs_.push_back(AddConv(conv.name, conv.in, conv.out, 3, &conv == &all.back() ? 0 : 1));
+  }
+
+  at::Tensor Forward(const at::Tensor& pictures, at::ScalarType compute) override {
+    // Channels last is the layout in which oneDNN and cuDNN run small convolutions fastest, at bf16 by a factor of two.
+    at::Tensor x = at::pixel_unshuffle(pictures.to(compute), kFold).contiguous(at::MemoryFormat::ChannelsLast);
+    for (size_t i = 0; i < convs_.size(); ++i) {
+      x = convs_[i](x, compute);
+      if (i + 1 < convs_.size()) x.relu_();
+    }
+    return pictures + at::pixel_shuffle(x, kFold).to(pictures.scalar_type());
+  }
+
+ private:
+  std::vector<TrainableConv> convs_;
+};
+
+class Light : public Network {
+ public:
+  Light(const LightShape& shape, at::ScalarType type, WeightReader& reader) : features_(shape.features), type_(type) {
+    for (const ConvChannels& conv : Convs(shape)) convs_.push_back(reader.TakeConv(conv.name, {conv.in, conv.out}).To(type));
+  }
+
+  at::Tensor Forward(const at::Tensor& pictures) const override {
+    at::Tensor x = at::pixel_unshuffle(pictures.to(type_), kFold).contiguous(at::MemoryFormat::ChannelsLast);
+    for (size_t i = 0; i < convs_.size(); ++i) {
+      x = convs_[i](x);
+      if (i + 1 < convs_.size()) x.relu_();
+    }
+    return pictures + at::pixel_shuffle(x, kFold).to(pictures.scalar_type());
+  }
+
+  int64_t PeakBytes(int64_t height, int64_t width) const override { return 4 * height * width * (features_ + 9); }
+
+ private:
+  int64_t features_;
+  at::ScalarType type_;
+  std::vector<Conv2d> convs_;
+};
+
+#ifdef NSIC_CPU_FAST_PATH
+// On the CPU in fp32.
+class FastLight : public Network {
+ public:
+  FastLight(const LightShape& shape, WeightReader& reader) : convs_(Layers(shape, reader), std::make_shared<WorkspacePool>()) {}
+
+  at::Tensor Forward(const at::Tensor& x) const override { return x + at::pixel_shuffle(convs_(at::pixel_unshuffle(x, kFold)), kFold); }
+  int64_t PeakBytes(int64_t height, int64_t width) const override {
+    return convs_.Bytes(height / kFold, width / kFold) + 4 * 3 * 3 * height * width;  // the cells before and after, and the sum
+  }
+
+ private:
+  static std::vector<ConvLayer> Layers(const LightShape& shape, WeightReader& reader) {
+    std::vector<ConvLayer> layers;
+    for (const ConvChannels& conv : Convs(shape)) {
+      const Conv2d taken = reader.TakeConv(conv.name, {conv.in, conv.out});
+      layers.push_back(ToConvLayer(taken.weight, taken.bias, at::zeros({conv.out})));
+    }
+    layers.back().slope.assign(layers.back().slope.size(), 1.0f);  // the last one is not rectified
+    return layers;
+  }
+
+  FastConvs convs_;
+};
+#endif  // NSIC_CPU_FAST_PATH
 
 }  // namespace
 
-Status CheckLightNetParameters(const std::map<std::string, int64_t>& parameters) {
-  auto check = [&](const std::string& name, int64_t lowest, int64_t highest) {
-    const auto found = parameters.find(name);
-    if (found == parameters.end()) return InvalidArgumentError("architecture light needs the parameter '" + name + "'");
-    if (found->second < lowest || found->second > highest) {
-      return InvalidArgumentError("architecture light: '" + name + "' must be from " + std::to_string(lowest) + " to " +
-                                  std::to_string(highest) + ", not " + std::to_string(found->second));
-    }
-    return OkStatus();
-  };
-  NSIC_RETURN_IF_ERROR(check("features", 1, 512));
-  NSIC_RETURN_IF_ERROR(check("layers", 0, 64));
-  if (parameters.size() != 2) return InvalidArgumentError("architecture light has the parameters 'features' and 'layers' and no others");
-  return OkStatus();
-}
+LightShape TakeLightShape(ParameterReader& reader) { return {reader.Take("features", 1, 512), reader.Take("layers", 0, 64)}; }
 
-TileSpec LightNetTiling(const std::map<std::string, int64_t>& parameters) {
-  // A pixel hears from `layers + 2` cells in each direction, and from the far side of its own cell: rounded up to whole cells.
-  const int64_t cells = parameters.at("layers") + 2 + 1;
-  TileSpec spec;
-  spec.tile = kTile;
-  spec.halo = static_cast<int>(cells * kFold);
-  spec.multiple = kFold;
-  return spec;
-}
+std::unique_ptr<TrainableNet> MakeTrainableLight(const LightShape& shape) { return std::make_unique<TrainableLight>(shape); }
 
-LightNetImpl::LightNetImpl(const std::map<std::string, int64_t>& parameters) {
-  const int64_t features = parameters.at("features");
-  const int64_t last = parameters.at("layers") + 1;
-  torch::nn::ModuleList list;
-  for (int64_t i = 0; i <= last; ++i) {
-    const int64_t in = i == 0 ? kPlanes : features;
-    const int64_t out = i == last ? kPlanes : features;
-    torch::nn::Conv2d conv(torch::nn::Conv2dOptions(in, out, 3).padding(1));
-    torch::NoGradGuard no_grad;
-    if (i == last) {
-      conv->weight.zero_();
-    } else {
-      torch::nn::init::kaiming_normal_(conv->weight, 0.0, torch::kFanIn, torch::kReLU);
-    }
-    conv->bias.zero_();
-    list->push_back(conv);
-    convs_.push_back(conv);
-  }
-  register_module("convs", list);
-}
-
-at::Tensor LightNetImpl::forward(const at::Tensor& pictures, at::ScalarType compute) const {
-  // Channels last is the layout in which oneDNN and cuDNN run small convolutions fastest, at bf16 by a factor of two.
-  at::Tensor x = at::pixel_unshuffle(pictures.to(compute), kFold).contiguous(at::MemoryFormat::ChannelsLast);
-  for (size_t i = 0; i < convs_.size(); ++i) {
-    x = at::conv2d(x, convs_[i]->weight.to(compute), convs_[i]->bias.to(compute), /*stride=*/1, /*padding=*/1);
-    if (i + 1 < convs_.size()) x.relu_();
-  }
-  return pictures + at::pixel_shuffle(x, kFold).to(pictures.scalar_type());
+std::unique_ptr<Network> BuildLight(const LightShape& shape, const NetworkOptions& options, WeightReader& reader) {
+#ifdef NSIC_CPU_FAST_PATH
+  if (RunsOnFastConvs(options)) return std::make_unique<FastLight>(shape, reader);
+#endif
+  return std::make_unique<Light>(shape, options.type, reader);
 }
 
 }  // namespace nsic

@@ -35,7 +35,7 @@ class ActiveConv {
       : conv_(conv.To(type)), active_(active) {
     (void)workspaces;
 #ifdef NSIC_CPU_FAST_PATH
-    if (!conv_.weight.is_cpu() || type != at::kFloat || conv_.weight.size(2) != 3) return;
+    if (!RunsOnFastConvs({conv_.weight.device(), type}) || conv_.weight.size(2) != 3) return;
     fast_ = std::make_shared<FastConvs>(
         std::vector<ConvLayer>{ToConvLayer(conv_.weight, conv_.bias, at::full({conv_.weight.size(0)}, active ? kSlope : 1.0))}, workspaces);
     conv_ = {};
@@ -171,7 +171,80 @@ class NsIqe : public Network {
   ActiveConv upsample1_, upsample2_, final1_, final2_, final3_;
 };
 
+// With gradients, and batch norms that learn.
+class TrainableNsIqe : public TrainableNet {
+ public:
+  explicit TrainableNsIqe(const NsIqeShape& shape) {
+    const int64_t f = shape.features;
+    const int64_t c = 4 * f;
+    first_ = AddConv("conv_first", 3, f);
+    encoder1_ = AddNormed("encoder.0", "encoder.1", f, 2 * f, 4);
+    encoder2_ = AddNormed("encoder.3", "encoder.4", 2 * f, c, 4);
+    for (int64_t i = 0; i < shape.blocks; ++i) {
+      const std::string name = "rrdb_blocks." + std::to_string(i) + ".";
+      std::vector<TrainableConv> block;
+      for (int64_t j = 0; j < 3; ++j) block.push_back(AddConv(name + "dense" + std::to_string(j + 1) + ".0", c + j * kGrowth, kGrowth));
+      block.push_back(AddConv(name + "final_conv", c + 3 * kGrowth, c));
+      blocks_.push_back(std::move(block));
+    }
+    query_ = AddConv("attention.query", c, c / 8, 1);
+    key_ = AddConv("attention.key", c, c / 8, 1);
+    value_ = AddConv("attention.value", c, c, 1);
+    gamma_ = AddWeight("attention.gamma", at::zeros({1}));
+    upsample1_ = AddNormed("upsample.1", "upsample.2", c, c);
+    upsample2_ = AddNormed("upsample.5", "upsample.6", c, c);
+    final1_ = AddNormed("final_conv.0", "final_conv.1", c, 2 * f);
+    final2_ = AddNormed("final_conv.3", "final_conv.4", 2 * f, f);
+    final3_ = AddConv("final_conv.6", f, 3);
+  }
+
+  at::Tensor Forward(const at::Tensor& pictures, at::ScalarType compute) override {
+    const auto normed = [&](const Normed& layer, const at::Tensor& x, int64_t stride = 1) {
+      // In fp32: the means and variances of a batch are sums of many numbers.
+      const at::Tensor y = at::batch_norm(layer.conv(x, compute, stride).to(at::kFloat), layer.weight, layer.bias, layer.mean,
+                                          layer.variance, learning(), kNormMomentum, kNormEps, /*cudnn_enabled=*/true);
+      return at::leaky_relu(y, kSlope).to(compute);
+    };
+    at::Tensor x = first_(pictures.to(compute).contiguous(at::MemoryFormat::ChannelsLast), compute);
+    x = normed(encoder2_, normed(encoder1_, x, 2), 2);
+    for (const std::vector<TrainableConv>& block : blocks_) {
+      at::Tensor all = x;
+      for (size_t j = 0; j < 3; ++j) all = at::cat({all, at::leaky_relu(block[j](all, compute), kSlope)}, 1);
+      x = at::leaky_relu(x + kResidualScale * block[3](all, compute), kSlope);
+    }
+    const at::Tensor attention = at::softmax(at::bmm(query_(x, compute).flatten(2).transpose(1, 2), key_(x, compute).flatten(2)), 2);
+    const at::Tensor attended = at::bmm(value_(x, compute).flatten(2), attention.transpose(1, 2)).view_as(x.contiguous());
+    x = gamma_.to(compute) * attended + x;
+    for (const Normed* layer : {&upsample1_, &upsample2_}) {
+      x = normed(*layer, at::upsample_bilinear2d(x, {2 * x.size(2), 2 * x.size(3)}, /*align_corners=*/false));
+    }
+    return final3_(normed(final2_, normed(final1_, x)), compute).to(pictures.scalar_type()).sigmoid();
+  }
+
+ private:
+  static constexpr double kNormMomentum = 0.1;  // PyTorch's defaults, which the original kept
+  static constexpr double kNormEps = 1e-5;
+
+  struct Normed {
+    TrainableConv conv;
+    at::Tensor weight, bias, mean, variance;
+  };
+  Normed AddNormed(const std::string& conv, const std::string& norm, int64_t in, int64_t out, int64_t kernel = 3) {
+    return {AddConv(conv, in, out, kernel), AddWeight(norm + ".weight", at::ones({out})), AddWeight(norm + ".bias", at::zeros({out})),
+            AddStatistic(norm + ".running_mean", at::zeros({out})), AddStatistic(norm + ".running_var", at::ones({out}))};
+  }
+
+  TrainableConv first_, query_, key_, value_, final3_;
+  Normed encoder1_, encoder2_, upsample1_, upsample2_, final1_, final2_;
+  std::vector<std::vector<TrainableConv>> blocks_;  // three dense convolutions and the final one
+  at::Tensor gamma_;
+};
+
 }  // namespace
+
+NsIqeShape TakeNsIqeShape(ParameterReader& reader) { return {reader.Take("features", 2, 512), reader.Take("blocks", 1, 256)}; }
+
+std::unique_ptr<TrainableNet> MakeTrainableNsIqe(const NsIqeShape& shape) { return std::make_unique<TrainableNsIqe>(shape); }
 
 std::unique_ptr<Network> BuildNsIqe(const NsIqeShape& shape, const NetworkOptions& options, WeightReader& reader) {
   return std::make_unique<NsIqe>(shape, options.type, reader);

@@ -7,6 +7,8 @@
 #include <memory>
 
 #include "models/arch/network.h"
+#include "models/arch/parameters.h"
+#include "models/arch/trainable_net.h"
 #include "models/arch/weights.h"
 
 namespace nsic {
@@ -15,6 +17,10 @@ struct NsIqeShape {
   int64_t features = 64;
   int64_t blocks = 16;
 };
+NsIqeShape TakeNsIqeShape(ParameterReader& reader);  // the caller asks `reader` afterwards whether all was well
+
+// A new network's weights are random, its attention starts at nothing (gamma 0).
+std::unique_ptr<TrainableNet> MakeTrainableNsIqe(const NsIqeShape& shape);
 
 // Takes its weights from `reader`; the caller asks `reader` afterwards whether all was well.
 std::unique_ptr<Network> BuildNsIqe(const NsIqeShape& shape, const NetworkOptions& options, WeightReader& reader);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "models/io/model_pack.h"
+#include "models/io/usual_tiling.h"
 
 namespace nsic {
 namespace {
@@ -31,13 +32,7 @@ std::optional<ModelCard> RecogniseNsIqe(const TensorMap& tensors) {
   ModelCard card;
   card.architecture = "ns-iqe";
   card.parameters = {{"features", (*first)[0]}, {"blocks", blocks}};
-  // The tile of the original program: each tile attends over itself, so that another size is another function.
-  card.tiling.tile = 256;
-  // The original blends an overlap of 64 with a window whose floor leaves steps. From 32 on, feathered, what the tiles change steps no more
-  // across their borders than inside: 0.010 against 0.012 of 1/255, where the original has 5.1 (tests/bench/ns_iqe_bench.cc, seams).
-  card.tiling.overlap = 32;
-  card.tiling.multiple = 4;
-  card.tiling.blend = BlendWindow::kFeather;
+  card.tiling = UsualTiling(card.architecture, card.parameters);
   return card;
 }
 
@@ -74,8 +69,7 @@ std::optional<ModelCard> RecogniseSrvgg(const TensorMap& tensors) {
   card.architecture = "srvgg-compact";
   card.parameters = {{"features", (*first)[0]}, {"layers", layers}};
   card.scale = scale;
-  card.tiling.halo = static_cast<int>(std::min<int64_t>(layers, 1000));  // each 3x3 convolution sees one pixel farther
-  card.tiling.tile = std::max(256, 4 * card.tiling.halo);
+  card.tiling = UsualTiling(card.architecture, card.parameters);
   return card;
 }
 
@@ -86,10 +80,7 @@ std::optional<ModelCard> RecogniseLight(const TensorMap& tensors) {
   ModelCard card;
   card.architecture = "light";
   card.parameters = {{"features", (*first)[0]}, {"layers", convolutions - 2}};
-  // The convolutions run on cells of 2x2 pixels; a pixel also sees the far side of its own cell.
-  card.tiling.multiple = 2;
-  card.tiling.halo = static_cast<int>(2 * (std::min<int64_t>(convolutions, 1000) + 1));
-  card.tiling.tile = std::max(512, 4 * card.tiling.halo);
+  card.tiling = UsualTiling(card.architecture, card.parameters);
   return card;
 }
 

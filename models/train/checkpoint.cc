@@ -19,10 +19,11 @@ constexpr char kProgress[] = "progress";
 // The maps and the prefix of their tensors' names in the file.
 template <typename CheckpointType>
 auto Parts(CheckpointType& checkpoint) {
-  return std::array<std::pair<std::string, decltype(&checkpoint.weights)>, 4>{{{"weights/", &checkpoint.weights},
+  return std::array<std::pair<std::string, decltype(&checkpoint.weights)>, 5>{{{"weights/", &checkpoint.weights},
                                                                                {"averaged/", &checkpoint.averaged},
                                                                                {"mean/", &checkpoint.mean},
-                                                                               {"variance/", &checkpoint.variance}}};
+                                                                               {"variance/", &checkpoint.variance},
+                                                                               {"statistics/", &checkpoint.statistics}}};
 }
 
 HostTensor BytesTensor(DType dtype, int64_t count, const void* data) {

@@ -23,10 +23,11 @@ struct Checkpoint {
   std::string notes;       // JSON object of what may: for the pack's card
   int64_t step = 0;        // steps done
   int64_t elapsed_us = 0;  // time that they took
-  NamedTensors weights;    // fp32, on the CPU; the four maps have the same names and shapes
+  NamedTensors weights;    // fp32, on the CPU; this and the next three have the same names and shapes
   NamedTensors averaged;   // exponential moving average of the weights
   NamedTensors mean;       // Adam's moments
   NamedTensors variance;
+  NamedTensors statistics;  // of batch norms, where the network has some
 };
 
 Status WriteCheckpoint(const std::string& path, const Checkpoint& checkpoint);

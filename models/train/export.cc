@@ -7,7 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "models/arch/light_net.h"
+#include "models/io/usual_tiling.h"
 
 namespace nsic {
 
@@ -21,7 +21,9 @@ Result<ModelPack> PackOf(const Checkpoint& checkpoint) {
     json training = json::parse(checkpoint.settings);
     const json notes = json::parse(checkpoint.notes);
     pack.card.parameters = training.at("parameters").get<std::map<std::string, int64_t>>();
+    pack.card.architecture = training.at("architecture").get<std::string>();
     training.erase("parameters");
+    training.erase("architecture");
     training["steps"] = checkpoint.step;
     training["hours"] = std::round(static_cast<double>(checkpoint.elapsed_us) / 36e6) / 100;
     training["device"] = notes.at("device");
@@ -34,11 +36,10 @@ Result<ModelPack> PackOf(const Checkpoint& checkpoint) {
   } catch (const json::exception& error) {
     return DataLossError(std::string("the checkpoint does not say what it is of: ") + error.what());
   }
-  NSIC_RETURN_IF_ERROR(CheckLightNetParameters(pack.card.parameters));
   pack.card.task = ModelTask::kEnhance;
-  pack.card.architecture = "light";
-  pack.card.tiling = LightNetTiling(pack.card.parameters);
+  pack.card.tiling = UsualTiling(pack.card.architecture, pack.card.parameters);
   pack.weights = ToHost(checkpoint.averaged, at::kHalf);
+  for (auto& [name, tensor] : ToHost(checkpoint.statistics, at::kFloat)) pack.weights.emplace(name, std::move(tensor));
   return pack;
 }
 

@@ -14,7 +14,10 @@
 #include <utility>
 
 #include "core/base/files.h"
-#include "models/arch/light_net.h"
+#include "models/arch/trainable_net.h"
+#include "models/arch/weights.h"
+#include "models/io/model_pack.h"
+#include "models/io/usual_tiling.h"
 #include "models/train/checkpoint.h"
 #include "models/train/curve.h"
 #include "models/train/export.h"
@@ -34,10 +37,10 @@ constexpr size_t kValidationPictures = 24;  // at most, evenly spaced in the col
 constexpr int64_t kProgressUs = 15'000'000;
 constexpr int64_t kCheckpointUs = 120'000'000;
 
-NamedTensors Named(const LightNet& net) {
-  NamedTensors tensors;
-  for (const auto& item : net->named_parameters()) tensors.emplace(item.key(), item.value());
-  return tensors;
+// Everything that a pack of the network holds.
+NamedTensors Everything(const TrainableNet& net, NamedTensors weights) {
+  weights.insert(net.statistics().begin(), net.statistics().end());
+  return weights;
 }
 
 // Overwrites `to` with `from`; FAILED_PRECONDITION unless names and shapes agree.
@@ -67,8 +70,8 @@ double Psnr(const Tensor& a, const Tensor& b) {  // of 8-bit values
 }
 
 // Measures `net` in fp32 on every `stride`th picture from `first` on; a case's share of the mean over all.
-std::vector<Score> ValidateSome(const LightNet& net, const std::vector<CorpusPicture>& pictures, const std::vector<ValidationCase>& cases,
-                                size_t first, size_t stride, const at::Device& device) {
+std::vector<Score> ValidateSome(TrainableNet& net, int64_t multiple, const std::vector<CorpusPicture>& pictures,
+                                const std::vector<ValidationCase>& cases, size_t first, size_t stride, const at::Device& device) {
   const at::NoGradGuard no_grad;
   at::set_num_threads(1);
   std::vector<Score> scores(cases.size());
@@ -78,8 +81,8 @@ std::vector<Score> ValidateSome(const LightNet& net, const std::vector<CorpusPic
     const Tensor original = WholePicture(picture, device);
     for (size_t c = 0; c < cases.size(); ++c) {
       const Tensor degraded = Degrade(original, {i}, cases[c].degradation);
-      const Tensor padded = at::replication_pad2d(degraded, {0, picture.width % 2, 0, picture.height % 2});
-      const Tensor restored = net->forward(padded / 255.0).narrow(2, 0, picture.height).narrow(3, 0, picture.width);
+      const Tensor padded = at::replication_pad2d(degraded, {0, -picture.width & (multiple - 1), 0, -picture.height & (multiple - 1)});
+      const Tensor restored = net.Forward(padded / 255.0, at::kFloat).narrow(2, 0, picture.height).narrow(3, 0, picture.width);
       scores[c].before += Psnr(degraded, original) / static_cast<double>(count);
       scores[c].after += Psnr(restored.mul(255.0).round().clamp(0.0, 255.0), original) / static_cast<double>(count);
     }
@@ -88,7 +91,6 @@ std::vector<Score> ValidateSome(const LightNet& net, const std::vector<CorpusPic
 }
 
 Status CheckOptions(const FitOptions& options) {
-  NSIC_RETURN_IF_ERROR(CheckLightNetParameters(options.parameters));
   if ((options.steps > 0) == (options.minutes > 0)) return InvalidArgumentError("give either steps or minutes");
   if (options.threads < 1) return InvalidArgumentError("training needs at least one thread");
   if (options.batch < options.threads) return InvalidArgumentError("the batch must hold at least one crop a thread");
@@ -116,6 +118,8 @@ class Trainer {
       : options_(options), recipe_(std::move(recipe)), clock_(clock), stop_(stop), progress_(progress), device_(options.device) {}
 
   Status Run() {
+    NSIC_ASSIGN_OR_RETURN(parameters_, UsualParameters(options_.architecture));
+    for (const auto& [name, value] : options_.parameters) parameters_[name] = value;
     NSIC_ASSIGN_OR_RETURN(data_, OpenTrainingData(options_.data, options_.state, options_.patch, progress_));
     NSIC_ASSIGN_OR_RETURN(validation_, OpenTrainingData(options_.validation, options_.state, 16, progress_));
     for (size_t i = 0; i < options_.data.size(); ++i) {
@@ -126,15 +130,13 @@ class Trainer {
     }
     torch::manual_seed(options_.seed);
     for (int64_t shard = 0; shard < options_.threads; ++shard) {
-      LightNet net(options_.parameters);
-      net->to(device_);
-      // The replicas share the first one's weights; their gradients are their own.
-      for (auto& [name, tensor] : Named(net)) {
-        if (shard > 0) tensor.set_data(Named(replicas_[0]).at(name).data());
-      }
-      replicas_.push_back(net);
+      NSIC_ASSIGN_OR_RETURN(std::unique_ptr<TrainableNet> net, MakeTrainableNet(options_.architecture, parameters_));
+      net->MoveTo(device_);
+      if (shard > 0) net->ShareWeightsOf(*replicas_[0]);
+      replicas_.push_back(std::move(net));
     }
-    optimiser_ = std::make_unique<Optimiser>(Named(replicas_[0]));
+    if (!options_.from.empty()) NSIC_RETURN_IF_ERROR(StartFrom(options_.from));
+    optimiser_ = std::make_unique<Optimiser>(replicas_[0]->weights());
     NSIC_RETURN_IF_ERROR(Resume());
     started_us_ = clock_.MonotonicUs() - elapsed_us_;
     int64_t reported_us = elapsed_us_, saved_us = elapsed_us_, validated_us = elapsed_us_;
@@ -194,7 +196,7 @@ class Trainer {
     const int64_t first = options_.batch * shard / options_.threads, last = options_.batch * (shard + 1) / options_.threads;
     const int64_t done = step_ * options_.batch;
     const Pair pair = MakePairs(data_.pictures, recipe_.degradation, options_.patch, options_.seed, done + first, done + last, device_);
-    const Tensor output = replicas_[static_cast<size_t>(shard)]->forward(pair.input, options_.bfloat16 ? at::kBFloat16 : at::kFloat);
+    const Tensor output = replicas_[static_cast<size_t>(shard)]->Forward(pair.input, options_.bfloat16 ? at::kBFloat16 : at::kFloat);
     const Tensor loss = Loss(output, pair.target, recipe_.loss).sum() / static_cast<double>(options_.batch);
     loss.backward();
     return loss.item<double>();
@@ -207,9 +209,8 @@ class Trainer {
     {
       const at::NoGradGuard no_grad;
       for (size_t shard = 1; shard < replicas_.size(); ++shard) {
-        const NamedTensors mine = Named(replicas_[0]), theirs = Named(replicas_[shard]);
-        for (const auto& [name, tensor] : mine) {
-          Tensor& gradient = theirs.at(name).mutable_grad();
+        for (const auto& [name, tensor] : replicas_[0]->weights()) {
+          Tensor& gradient = replicas_[shard]->weights().at(name).mutable_grad();
           tensor.mutable_grad().add_(gradient);
           gradient.zero_();
         }
@@ -232,7 +233,9 @@ class Trainer {
   std::string LogPath() const { return options_.state + "/log.csv"; }
 
   std::string Settings() const {
-    const json settings = {{"parameters", options_.parameters},
+    const json settings = {{"architecture", options_.architecture},
+                           {"parameters", parameters_},
+                           {"from", from_identity_},
                            {"batch", options_.batch},
                            {"patch", options_.patch},
                            {"seed", options_.seed},
@@ -242,6 +245,24 @@ class Trainer {
                            {"learning_rate", options_.learning_rate},
                            {"bfloat16", options_.bfloat16}};
     return settings.dump();
+  }
+
+  // Overwrites the new network's tensors with those of the pack.
+  Status StartFrom(const std::string& folder) {
+    NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
+    if (pack.card.architecture != options_.architecture || pack.card.parameters != parameters_) {
+      return InvalidArgumentError(folder + " is of another network: architecture " + pack.card.architecture + " with the parameters " +
+                                  json(pack.card.parameters).dump() + "; give those with --architecture and the like");
+    }
+    WeightReader reader(pack.weights, device_);
+    NamedTensors tensors;
+    for (const auto& [name, tensor] : Everything(*replicas_[0], replicas_[0]->weights())) {
+      tensors.emplace(name, reader.Take(name, tensor.sizes()));
+    }
+    const Status taken = reader.Finish();
+    if (!taken.ok()) return taken.WithContext(folder);
+    from_identity_ = PackIdentity(pack.card);
+    return CopyInto(tensors, Everything(*replicas_[0], replicas_[0]->weights()));
   }
 
   Status Resume() {
@@ -256,8 +277,9 @@ class Trainer {
       return FailedPreconditionError(CheckpointPath(options_.state) + " is of a run with other settings: " + checkpoint->settings +
                                      "; give those, or another state folder");
     }
-    NSIC_RETURN_IF_ERROR(CopyInto(checkpoint->weights, Named(replicas_[0])));
+    NSIC_RETURN_IF_ERROR(CopyInto(checkpoint->weights, replicas_[0]->weights()));
     NSIC_RETURN_IF_ERROR(CopyInto(checkpoint->averaged, optimiser_->averaged()));
+    NSIC_RETURN_IF_ERROR(CopyInto(checkpoint->statistics, replicas_[0]->statistics()));
     NSIC_RETURN_IF_ERROR(CopyInto(checkpoint->mean, optimiser_->mean()));
     NSIC_RETURN_IF_ERROR(CopyInto(checkpoint->variance, optimiser_->variance()));
     const json notes = json::parse(checkpoint->notes, nullptr, /*allow_exceptions=*/false);
@@ -283,8 +305,9 @@ class Trainer {
     checkpoint.notes = notes.dump(-1, ' ', false, json::error_handler_t::replace);
     checkpoint.step = step_;
     checkpoint.elapsed_us = elapsed_us_;
-    checkpoint.weights = Named(replicas_[0]);
+    checkpoint.weights = replicas_[0]->weights();
     checkpoint.averaged = optimiser_->averaged();
+    checkpoint.statistics = replicas_[0]->statistics();
     checkpoint.mean = optimiser_->mean();
     checkpoint.variance = optimiser_->variance();
     return checkpoint;
@@ -294,11 +317,14 @@ class Trainer {
 
   // Validates the averaged weights, logs the result, writes the pack and the checkpoint.
   Status Publish() {
-    LightNet averaged(options_.parameters);
-    averaged->to(device_);
-    NSIC_RETURN_IF_ERROR(CopyInto(optimiser_->averaged(), Named(averaged)));
+    NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<TrainableNet> averaged, MakeTrainableNet(options_.architecture, parameters_));
+    averaged->MoveTo(device_);
+    averaged->SetLearning(false);
+    NSIC_RETURN_IF_ERROR(CopyInto(optimiser_->averaged(), averaged->weights()));
+    NSIC_RETURN_IF_ERROR(CopyInto(replicas_[0]->statistics(), averaged->statistics()));
+    const int64_t multiple = UsualTiling(options_.architecture, parameters_).multiple;
     const auto parts = InShards([&](int64_t shard) {
-      return ValidateSome(averaged, validation_.pictures, recipe_.validation, static_cast<size_t>(shard),
+      return ValidateSome(*averaged, multiple, validation_.pictures, recipe_.validation, static_cast<size_t>(shard),
                           static_cast<size_t>(options_.threads), device_);
     });
     std::ostringstream row, line;
@@ -336,9 +362,11 @@ class Trainer {
   const std::atomic<bool>& stop_;
   std::ostream& progress_;
   const at::Device device_;
+  std::map<std::string, int64_t> parameters_;
+  std::string from_identity_;  // of the pack that the run started from, if it did
   TrainingData data_;
   TrainingData validation_;
-  std::vector<LightNet> replicas_;  // one a shard
+  std::vector<std::unique_ptr<TrainableNet>> replicas_;  // one a shard, all with the first one's weights
   std::unique_ptr<Optimiser> optimiser_;
   std::string log_;
   json validated_ = json::object();  // what the last validation measured, for the card

@@ -1,4 +1,4 @@
-// Trains the light enhancer.
+// Trains an enhancer.
 //
 // Pairs are made on the device: a random crop, flipped and turned at random, is the target; what the recipe's degradation makes of it is
 // the input. The network is not told what was done.
@@ -18,19 +18,21 @@
 namespace nsic {
 
 struct FitOptions {
-  std::vector<std::string> data;        // folders of pictures or packed corpora to learn from
-  std::vector<std::string> validation;  // the same, to measure on; never learnt from
-  std::string state;                    // folder of the checkpoint, the log and packed folders; training resumes from what is there
-  std::string out;                      // folder of the pack
-  std::string name = "light";           // of the pack
-  std::string source;                   // for the card: where data without sources of its own is from, and under which licences
-  std::string licence = "Apache-2.0";   // of the pack
-  std::string recipe = "jpeg";          // as LoadRecipe takes it
-  std::map<std::string, int64_t> parameters = {{"features", 48}, {"layers", 8}};
-  int64_t steps = 0;   // the learning rate falls to zero over so many steps,
-  double minutes = 0;  // or over so many minutes of training, resumed runs included. One of the two.
-  int64_t batch = 8;   // crops a step
-  int64_t patch = 96;  // side of a crop in pixels, a multiple of 16
+  std::vector<std::string> data;              // folders of pictures or packed corpora to learn from
+  std::vector<std::string> validation;        // the same, to measure on; never learnt from
+  std::string state;                          // folder of the checkpoint, the log and packed folders; training resumes from what is there
+  std::string out;                            // folder of the pack
+  std::string name;                           // of the pack
+  std::string source;                         // for the card: where data without sources of its own is from, and under which licences
+  std::string licence = "Apache-2.0";         // of the pack
+  std::string recipe = "jpeg";                // as LoadRecipe takes it
+  std::string architecture = "light";         // one of TrainableArchitectures
+  std::map<std::string, int64_t> parameters;  // of the architecture; those that are missing are as UsualParameters has them
+  std::string from;                           // folder of a pack to start from, of the same architecture and parameters; or empty
+  int64_t steps = 0;                          // the learning rate falls to zero over so many steps,
+  double minutes = 0;                         // or over so many minutes of training, resumed runs included. One of the two.
+  int64_t batch = 8;                          // crops a step
+  int64_t patch = 96;                         // side of a crop in pixels, a multiple of 16
   double learning_rate = 1e-3;
   uint64_t seed = 1;
   std::string device = "cpu";   // or "cuda:0"

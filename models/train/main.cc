@@ -11,6 +11,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/status.h"
+#include "models/arch/trainable_net.h"
 #include "models/train/corpus.h"
 #include "models/train/decode_picture.h"
 #include "models/train/evaluate.h"
@@ -40,7 +41,7 @@ std::string Join(const std::vector<std::string>& words) {
 }
 
 void AddFit(CLI::App* app, FitOptions* fit) {
-  CLI::App* command = app->add_subcommand("fit", "Train the light enhancer by a recipe; resumes from --state");
+  CLI::App* command = app->add_subcommand("fit", "Train an enhancer by a recipe; resumes from --state");
   command->add_option("--data", fit->data, "Folders of pictures, or files made by nsic-train corpus, to learn from")->required();
   command->add_option("--val", fit->validation, "The same, to measure on; must hold none of the pictures of --data")->required();
   command->add_option("--state", fit->state, "Folder of the checkpoint, the log (log.csv, curve.svg) and packed pictures")->required();
@@ -52,8 +53,15 @@ void AddFit(CLI::App* app, FitOptions* fit) {
   command->add_option("--licence", fit->licence, "Licence of the model, an SPDX identifier (default " + fit->licence + ")");
   command->add_option("--steps", fit->steps, "Train so many steps (or give --minutes)");
   command->add_option("--minutes", fit->minutes, "Train so many minutes, those of resumed runs included (or give --steps)");
-  command->add_option("--features", fit->parameters["features"], "Channels of the network (default 48)");
-  command->add_option("--layers", fit->parameters["layers"], "Hidden layers of the network (default 8)");
+  command->add_option("--architecture", fit->architecture, "Of the network: " + Join(TrainableArchitectures()) + " (default light)");
+  const auto parameter = [&](const std::string& name, const std::string& what) {
+    command->add_option_function<int64_t>(
+        "--" + name, [fit, name](int64_t value) { fit->parameters[name] = value; }, what);
+  };
+  parameter("features", "Channels of the network (default: light and unet 48, ns-iqe 64)");
+  parameter("layers", "Hidden layers of a light network (default 8)");
+  parameter("blocks", "Blocks of a unet's level (default 2), or of an ns-iqe (default 16)");
+  command->add_option("--from", fit->from, "Folder of a pack of the same network to start from, such as a shipped one");
   command->add_option("--batch", fit->batch, "Crops a step (default 8)");
   command->add_option("--patch", fit->patch, "Side of a crop in pixels, a multiple of 16 (default 96)");
   command->add_option("--learning-rate", fit->learning_rate, "Highest learning rate (default 0.001)");

@@ -17,7 +17,7 @@
 
 #include "core/base/clock.h"
 #include "models/arch/conv_stack.h"
-#include "models/arch/light_net.h"
+#include "models/arch/trainable_net.h"
 #include "worker/measure_peak.h"
 
 namespace nsic {
@@ -63,23 +63,23 @@ int Main(int argc, char** argv) {
   torch::manual_seed(1);
 
   const std::map<std::string, int64_t> parameters = {{"features", features}, {"layers", hidden}};
-  const Status valid = CheckLightNetParameters(parameters);
-  if (!valid.ok()) {
-    std::fprintf(stderr, "conv_bench: %s\n", valid.message().c_str());
+  const Result<std::unique_ptr<TrainableNet>> net = MakeTrainableNet("light", parameters);
+  const Result<std::unique_ptr<TrainableNet>> last_net = MakeTrainableNet("light", parameters);  // with its weights laid out by channels
+  if (!net.ok()) {
+    std::fprintf(stderr, "conv_bench: %s\n", net.status().message().c_str());
     return 2;
   }
-  LightNet net(parameters);
   std::vector<ConvLayer> layers;
   double multiply_adds = 0;  // of all layers on the whole picture, computed directly
-  const auto tensors = net->named_parameters();
+  const std::map<std::string, at::Tensor>& tensors = (*net)->weights();
   for (int i = 0; i <= hidden + 1; ++i) {
     const std::string name = "convs." + std::to_string(i);
-    at::Tensor weight = tensors[name + ".weight"];
+    at::Tensor weight = tensors.at(name + ".weight");
     if (i == hidden + 1) weight.normal_(0, 0.02);  // zero in a new network
     const bool last = i == hidden + 1;
     const auto out = static_cast<int>(weight.size(0)), in = static_cast<int>(weight.size(1));
     layers.push_back(
-        {in, out, Floats(weight), Floats(tensors[name + ".bias"]), std::vector<float>(static_cast<size_t>(out), last ? 1.0f : 0.0f)});
+        {in, out, Floats(weight), Floats(tensors.at(name + ".bias")), std::vector<float>(static_cast<size_t>(out), last ? 1.0f : 0.0f)});
     multiply_adds += 9.0 * in * out * (kHeight / 2) * (kWidth / 2);
   }
 
@@ -93,19 +93,17 @@ int Main(int argc, char** argv) {
               &workspace);
     return picture + at::pixel_shuffle(residual, 2);
   };
-  LightNet last_net(parameters);  // with its weights laid out by channels
-  for (const auto& item : tensors) last_net->named_parameters()[item.key()].copy_(item.value());
-  last_net->to(at::kFloat);
-  for (auto& item : last_net->named_parameters()) {
-    if (item.value().dim() == 4) item.value().set_data(item.value().contiguous(at::MemoryFormat::ChannelsLast));
+  for (const auto& [name, tensor] : tensors) {
+    const at::Tensor copy = tensor.detach().clone(tensor.dim() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+    at::Tensor((*last_net)->weights().at(name)).set_data(copy);
   }
   const at::Tensor last_picture = picture.contiguous(at::MemoryFormat::ChannelsLast);
 
   at::Tensor ours, theirs;
   std::vector<Side> sides(3);
   sides[0] = {"ConvStack (Winograd)", [&] { ours = winograd(); }, {}};
-  sides[1] = {"LibTorch, planes", [&] { theirs = net->forward(picture); }, {}};
-  sides[2] = {"LibTorch, channels last", [&] { theirs = last_net->forward(last_picture); }, {}};
+  sides[1] = {"LibTorch, planes", [&] { theirs = (*net)->Forward(picture, at::kFloat); }, {}};
+  sides[2] = {"LibTorch, channels last", [&] { theirs = (*last_net)->Forward(last_picture, at::kFloat); }, {}};
   const SystemClock clock;
   std::vector<double> peaks;
   for (int round = -1; round < rounds; ++round) {  // the first is to warm up

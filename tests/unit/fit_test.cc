@@ -236,7 +236,7 @@ TEST_F(FitTest, RefusesOptionsThatMakeNoSense) {
       {"no thread", [](FitOptions& o) { o.threads = 0; }, "at least one thread"},
       {"more threads than crops", [](FitOptions& o) { o.threads = 5; }, "one crop a thread"},
       {"rate of zero", [](FitOptions& o) { o.learning_rate = 0; }, "learning rate"},
-      {"unknown parameter", [](FitOptions& o) { o.parameters["depth"] = 1; }, "no others"},
+      {"unknown parameter", [](FitOptions& o) { o.parameters["depth"] = 1; }, "does not know all"},
       {"crops larger than the pictures", [](FitOptions& o) { o.patch = 96; }, "no picture of at least 96 pixels"},
       {"no such recipe", [](FitOptions& o) { o.recipe = "soup"; }, "no recipe soup"},
       {"no such device", [](FitOptions& o) { o.device = "abacus"; }, "abacus"},
