@@ -6,8 +6,9 @@ nsic_test(jpeg_simulation_test SOURCES unit/jpeg_simulation_test.cc LIBS nsic_tr
 nsic_test(degrade_test SOURCES unit/degrade_test.cc LIBS nsic_training JPEG::JPEG)
 nsic_test(losses_test SOURCES unit/losses_test.cc LIBS nsic_training)
 nsic_test(recipe_test SOURCES unit/recipe_test.cc LIBS nsic_training)
+nsic_test(trainable_net_test SOURCES unit/trainable_net_test.cc LIBS nsic_training)
 nsic_test(fit_test SOURCES unit/fit_test.cc LIBS nsic_training nlohmann_json::nlohmann_json)
-foreach(test jpeg_simulation_test degrade_test losses_test recipe_test fit_test)
+foreach(test jpeg_simulation_test degrade_test losses_test recipe_test trainable_net_test fit_test)
   target_precompile_headers(${test} REUSE_FROM nsic_arch)
 endforeach()
 
