@@ -84,17 +84,25 @@ class WindowReader : public PictureReader {
  private:
   template <typename Sample>
   void Copy(const Rect& rect, const Sample* samples, float* planar) const {
-    constexpr float kMax = std::numeric_limits<Sample>::max();
+    // A division for each sample would take as long as the decoding.
+    static const std::vector<float> shares = [] {
+      constexpr float kMax = std::numeric_limits<Sample>::max();
+      std::vector<float> made;
+      for (int v = 0; v <= std::numeric_limits<Sample>::max(); ++v) made.push_back(static_cast<float>(v) / kMax);
+      return made;
+    }();
+    const float* const share = shares.data();
     const size_t plane = static_cast<size_t>(rect.area());
     const ptrdiff_t row = ptrdiff_t{file_window_.width} * bands_;
     const ptrdiff_t step = turning_.x_by_x * ptrdiff_t{bands_} + turning_.y_by_x * row;
+    const ptrdiff_t band_step = bands_ == 1 ? 0 : 1;  // grey is repeated
     for (int y = 0; y < rect.height; ++y) {
       const ptrdiff_t file_x = turning_.FileX(rect.x, rect.y + y) - file_window_.x;
       const ptrdiff_t file_y = turning_.FileY(rect.x, rect.y + y) - file_window_.y;
       const Sample* in = samples + file_y * row + file_x * bands_;
-      float* out = planar + static_cast<size_t>(y) * rect.width;
+      float* const out = planar + static_cast<size_t>(y) * rect.width;
       for (int x = 0; x < rect.width; ++x, in += step) {
-        for (int channel = 0; channel < 3; ++channel) out[channel * plane + x] = static_cast<float>(in[bands_ == 1 ? 0 : channel]) / kMax;
+        for (int channel = 0; channel < 3; ++channel) out[channel * plane + x] = share[in[band_step * channel]];
       }
     }
   }

@@ -1,9 +1,22 @@
 #include <algorithm>
-#include <cmath>
+#include <cstring>
 
 #include "core/media/open_picture.h"
 
 namespace nsic {
+namespace {
+
+// To the nearest of 65536 steps, halves to the even one, as lrint does, which is a call for each sample: adding 1.5 * 2^23 leaves no bits
+// for the fraction, and the sum's lowest bits are the number.
+uint16_t ToSixteenBits(float v) {
+  constexpr float kNoFraction = 12582912.0f;
+  const float sum = std::min(std::max(v, 0.0f), 1.0f) * 65535.0f + kNoFraction;
+  uint32_t bits = 0;
+  std::memcpy(&bits, &sum, sizeof bits);
+  return static_cast<uint16_t>(bits);
+}
+
+}  // namespace
 
 WorkingPicture::WorkingPicture(const Rect& rect) : rect_(rect), samples_(static_cast<size_t>(rect.area()) * 3) {}
 
@@ -13,10 +26,8 @@ void WorkingPicture::Write(const Rect& rect, const float* planar) {
     const float* in = planar + static_cast<size_t>(y) * rect.width;
     const size_t row = static_cast<size_t>(rect.y - rect_.y + y) * rect_.width + (rect.x - rect_.x);
     uint16_t* out = samples_.data() + row * 3;
-    for (int x = 0; x < rect.width; ++x) {
-      for (int channel = 0; channel < 3; ++channel) {
-        *out++ = static_cast<uint16_t>(std::lrint(std::clamp(in[channel * plane + x], 0.0f, 1.0f) * 65535.0f));
-      }
+    for (int x = 0; x < rect.width; ++x, out += 3) {
+      for (int channel = 0; channel < 3; ++channel) out[channel] = ToSixteenBits(in[channel * plane + x]);
     }
   }
 }

@@ -64,10 +64,11 @@ class FastSrvggCompact : public Network {
   FastSrvggCompact(const SrvggShape& shape, WeightReader& reader)
       : scale_(shape.scale), convs_(Layers(shape, reader), std::make_shared<WorkspacePool>()) {}
 
-  at::Tensor Forward(const at::Tensor& x) const override { return AddUpscaled(convs_(x), x, scale_); }
+  at::Tensor Forward(const at::Tensor& x) const override {
+    return convs_.AddTo(at::upsample_nearest2d(x, {x.size(2) * scale_, x.size(3) * scale_}), x, 1, static_cast<int>(scale_));
+  }
   int64_t PeakBytes(int64_t height, int64_t width) const override {
-    // The last convolution's output, shuffled, and the upscaled input.
-    return convs_.Bytes(height, width) + 4 * 3 * 3 * scale_ * scale_ * height * width;
+    return convs_.Bytes(height, width) + 4 * 3 * 2 * scale_ * scale_ * height * width;  // the upscaled input, and the sum
   }
 
  private:

@@ -233,6 +233,26 @@ void ClearBorder(float* picture, int height, int width, int stride) {
   std::fill(picture + (height + 1) * row, picture + PaddedLength(height) * row, 0.0f);
 }
 
+// Where the samples of a picture are, by rows of cells.
+struct Samples {
+  bool interleaved;
+  int fold;
+  int channels;
+  int height;
+  int width;
+
+  // Calls visit(channel, at, step, count) for each run of `count` channels from `channel` on that lie side by side: those of the row's
+  // first cell begin at `at`, those of each further one `step` behind.
+  template <typename Visit>
+  void ForEachRun(int y, const Visit& visit) const {
+    if (interleaved) return visit(0, int64_t{y} * width * channels, channels, channels);
+    for (int channel = 0; channel < channels; channel += fold) {
+      const int plane = channel / (fold * fold), line = channel / fold % fold;
+      visit(channel, ((int64_t{plane} * height + y) * fold + line) * width * fold, fold, fold);
+    }
+  }
+};
+
 }  // namespace
 
 struct ConvStack::Layer {
@@ -317,29 +337,27 @@ int64_t ConvStack::WorkspaceBytes(int height, int width, int threads) const {
   return static_cast<int64_t>(sizeof(float)) * widest_ * 2 * (PaddedPixels(height, width) + int64_t{threads} * kPoints * kBlock);
 }
 
-void ConvStack::Run(Layout layout, const float* in, int height, int width, float* out, int threads, Workspace* workspace) const {
+void ConvStack::Run(const Input& in, int height, int width, const Output& out, int threads, Workspace* workspace) const {
   Workspace::Buffers& buffers = *workspace->buffers_;
   const int64_t block = int64_t{kPoints} * kBlock * widest_;
   buffers.Reserve(PaddedPixels(height, width) * widest_, block * threads);
   const int row_pixels = PaddedLength(width);
-  const int64_t plane = int64_t{height} * width;
 
   float* from = buffers.pictures[0].get();
   float* to = buffers.pictures[1].get();
   const Layer& first = layers_.front();
   ClearBorder(from, height, width, first.in_stride);
+  const Samples source{in.layout == Layout::kInterleaved, in.fold, first.in_channels, height, width};
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int y = 0; y < height; ++y) {
-    float* at = from + ((y + 1) * int64_t{row_pixels} + 1) * first.in_stride;
-    const int64_t start = int64_t{y} * width;
-    if (layout == Layout::kInterleaved) {
-      for (int x = 0; x < width; ++x)
-        std::copy_n(in + (start + x) * first.in_channels, first.in_channels, at + int64_t{x} * first.in_stride);
-      continue;
-    }
-    for (int x = 0; x < width; ++x, at += first.in_stride) {
-      for (int c = 0; c < first.in_channels; ++c) at[c] = in[c * plane + start + x];
-    }
+    float* const row = from + ((y + 1) * int64_t{row_pixels} + 1) * first.in_stride;
+    source.ForEachRun(y, [&](int channel, int64_t at, int step, int count) {
+      for (int x = 0; x < width; ++x) {
+        const float* const sample = in.samples + at + int64_t{x} * step;
+        float* const cell = row + int64_t{x} * first.in_stride + channel;
+        for (int c = 0; c < count; ++c) cell[c] = sample[c];
+      }
+    });
   }
 
   const int tile_rows = (height + kOut - 1) / kOut;
@@ -359,18 +377,18 @@ void ConvStack::Run(Layout layout, const float* in, int height, int width, float
   }
 
   const Layer& last = layers_.back();
+  const Samples target{out.layout == Layout::kInterleaved, out.fold, last.out_channels, height, width};
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int y = 0; y < height; ++y) {
-    const float* at = from + ((y + 1) * int64_t{row_pixels} + 1) * last.out_stride;
-    const int64_t start = int64_t{y} * width;
-    if (layout == Layout::kInterleaved) {
-      for (int x = 0; x < width; ++x)
-        std::copy_n(at + int64_t{x} * last.out_stride, last.out_channels, out + (start + x) * last.out_channels);
-      continue;
-    }
-    for (int x = 0; x < width; ++x, at += last.out_stride) {
-      for (int c = 0; c < last.out_channels; ++c) out[c * plane + start + x] = at[c];
-    }
+    const float* const row = from + ((y + 1) * int64_t{row_pixels} + 1) * last.out_stride;
+    target.ForEachRun(y, [&](int channel, int64_t at, int step, int count) {
+      for (int x = 0; x < width; ++x) {
+        const float* const made = row + int64_t{x} * last.out_stride + channel;
+        float* const result = out.samples + at + int64_t{x} * step;
+        const float* const base = out.base == nullptr ? nullptr : out.base + at + int64_t{x} * step;
+        for (int c = 0; c < count; ++c) result[c] = base == nullptr ? made[c] : base[c] + made[c];
+      }
+    });
   }
 }
 

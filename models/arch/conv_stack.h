@@ -45,11 +45,24 @@ class ConvStack {
     std::unique_ptr<Buffers> buffers_;
   };
 
-  // How pictures lie in memory: channels x height x width, or height x width x channels.
+  // How a picture of height x width cells lies in memory: as channels x height x width, or as height x width x channels. Folded (planar
+  // only) it is channels / fold^2 planes of (fold height) x (fold width) pixels, as PyTorch's pixel_unshuffle takes it and pixel_shuffle
+  // gives it.
   enum class Layout { kPlanar, kInterleaved };
+  struct Input {
+    const float* samples = nullptr;
+    Layout layout = Layout::kPlanar;
+    int fold = 1;
+  };
+  struct Output {
+    float* samples = nullptr;
+    Layout layout = Layout::kPlanar;
+    int fold = 1;
+    const float* base = nullptr;  // lies as `samples` do, which become the sum of both; null: nothing is added
+  };
 
-  // All layers, in fp32; height and width at least 1. The bits of the output do not depend on `threads` (at least 1) nor on the layout.
-  void Run(Layout layout, const float* in, int height, int width, float* out, int threads, Workspace* workspace) const;
+  // All layers, in fp32; height and width at least 1. The bits of the output depend neither on `threads` (at least 1) nor on the layouts.
+  void Run(const Input& in, int height, int width, const Output& out, int threads, Workspace* workspace) const;
 
   int64_t WorkspaceBytes(int height, int width, int threads) const;
 

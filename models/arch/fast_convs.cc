@@ -38,8 +38,23 @@ at::Tensor FastConvs::operator()(const at::Tensor& x) const {
   at::Tensor out = at::empty({in.size(0), out_channels_, in.size(2), in.size(3)}, in.options(), format);
   ConvStack::Workspace workspace = workspaces_->Take();
   for (int64_t n = 0; n < in.size(0); ++n) {
-    stack_.Run(layout, in[n].data_ptr<float>(), static_cast<int>(in.size(2)), static_cast<int>(in.size(3)), out[n].data_ptr<float>(),
-               at::get_num_threads(), &workspace);
+    stack_.Run({in[n].data_ptr<float>(), layout}, static_cast<int>(in.size(2)), static_cast<int>(in.size(3)),
+               {out[n].data_ptr<float>(), layout}, at::get_num_threads(), &workspace);
+  }
+  workspaces_->GiveBack(std::move(workspace));
+  return out;
+}
+
+at::Tensor FastConvs::AddTo(const at::Tensor& base, const at::Tensor& x, int fold, int out_fold) const {
+  const at::Tensor in = x.contiguous();
+  const at::Tensor under = base.contiguous();
+  at::Tensor out = at::empty_like(under);
+  ConvStack::Workspace workspace = workspaces_->Take();
+  for (int64_t n = 0; n < in.size(0); ++n) {
+    stack_.Run({in[n].data_ptr<float>(), ConvStack::Layout::kPlanar, fold}, static_cast<int>(in.size(2)) / fold,
+               static_cast<int>(in.size(3)) / fold,
+               {out[n].data_ptr<float>(), ConvStack::Layout::kPlanar, out_fold, under[n].data_ptr<float>()}, at::get_num_threads(),
+               &workspace);
   }
   workspaces_->GiveBack(std::move(workspace));
   return out;

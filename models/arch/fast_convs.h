@@ -42,6 +42,9 @@ class FastConvs {
   // many channels. The threads are LibTorch's.
   at::Tensor operator()(const at::Tensor& x) const;
 
+  // base + pixel_shuffle((*this)(pixel_unshuffle(x, fold)), out_fold) without the four copies on the way; contiguous.
+  at::Tensor AddTo(const at::Tensor& base, const at::Tensor& x, int fold, int out_fold) const;
+
   int64_t Bytes(int64_t height, int64_t width) const;  // of one workspace
 
  private:

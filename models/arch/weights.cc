@@ -40,6 +40,8 @@ at::Tensor Conv2d::operator()(const at::Tensor& x) const {
 Conv2d Conv2d::To(at::ScalarType type) const {
   Conv2d conv = *this;
   conv.weight = weight.to(type);
+  // As pictures lie where cuDNN has tensor cores; it would lay the weights out anew in every call.
+  if (!weight.device().is_cpu()) conv.weight = conv.weight.contiguous(at::MemoryFormat::ChannelsLast);
   if (bias.defined()) conv.bias = bias.to(type);
   return conv;
 }

@@ -84,14 +84,14 @@ int Main(int argc, char** argv) {
   }
 
   const at::Tensor picture = at::rand({1, 3, kHeight, kWidth});
-  const at::Tensor cells = at::pixel_unshuffle(picture, 2).contiguous();
   const ConvStack stack(layers);
   ConvStack::Workspace workspace;
-  at::Tensor residual = at::empty({1, 12, kHeight / 2, kWidth / 2});
   const auto winograd = [&] {
-    stack.Run(ConvStack::Layout::kPlanar, cells.data_ptr<float>(), kHeight / 2, kWidth / 2, residual.data_ptr<float>(), threads,
-              &workspace);
-    return picture + at::pixel_shuffle(residual, 2);
+    at::Tensor sum = at::empty_like(picture);
+    const float* const samples = picture.data_ptr<float>();
+    stack.Run({samples, ConvStack::Layout::kPlanar, 2}, kHeight / 2, kWidth / 2,
+              {sum.data_ptr<float>(), ConvStack::Layout::kPlanar, 2, samples}, threads, &workspace);
+    return sum;
   };
   for (const auto& [name, tensor] : tensors) {
     const at::Tensor copy = tensor.detach().clone(tensor.dim() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
