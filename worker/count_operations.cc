@@ -15,6 +15,14 @@ double SrvggCompact(double features, double layers, double scale) {
   return k3x3 * (3 * features + (layers - 2) * features * features + features * 3 * scale * scale);
 }
 
+// Twelve planes at half the resolution; a block costs the same at each of three levels, and between them cells become channels.
+double UNet(double f, double blocks) {
+  const double ends = k3x3 * 2 * 12 * f / 4;
+  const double residual = k3x3 * 2 * f * f / 4 * (2 + 2 + 2) * blocks;
+  const double between = 2 * (4 * f * 2 * f / 16 + 8 * f * 4 * f / 64);
+  return ends + residual + between;
+}
+
 double NsIqe(double f, double blocks, double tile) {
   const double c = 4 * f, growth = 32;
   const double first = k3x3 * 3 * f;
@@ -34,6 +42,7 @@ double MultiplyAddsPerPixel(const ModelCard& card) {
     return found == card.parameters.end() ? 0.0 : static_cast<double>(found->second);
   };
   if (card.architecture == "light") return Light(parameter("features"), parameter("layers"));
+  if (card.architecture == "unet") return UNet(parameter("features"), parameter("blocks"));
   if (card.architecture == "srvgg-compact") return SrvggCompact(parameter("features"), parameter("layers"), card.scale);
   if (card.architecture == "ns-iqe") return NsIqe(parameter("features"), parameter("blocks"), card.tiling.tile);
   return 0;

@@ -15,6 +15,8 @@ constexpr double kLargestTolerance = 2.0 / 255;
 // Precisions err in the steps of their own rounding: an output this flat has lost the picture.
 constexpr double kFlatSpan = 1e-6;
 constexpr double kWorthwhile = 1.2;
+constexpr double kHopeless = 1.2;  // a candidate that was this much slower twice is not timed again
+constexpr char kNotFaster[] = "it is not faster";
 constexpr int kRounds = 5;            // after one to warm up
 constexpr double kSlowSeconds = 2.0;  // a run of fp32 that takes longer is timed twice
 
@@ -82,22 +84,25 @@ Result<PrecisionChoice> ChoosePrecision(PrecisionProbe* probe) {
 
   // In turns, so that what else the machine does falls on all alike.
   const int rounds = exact.seconds > kSlowSeconds ? 2 : kRounds;
-  std::vector<std::vector<double>> seconds(choice.trials.size());
   for (int round = 0; round < rounds; ++round) {
     for (size_t i = 0; i < choice.trials.size(); ++i) {
-      if (!choice.trials[i].refusal.empty()) continue;
-      NSIC_ASSIGN_OR_RETURN(const ProbeRun run, probe->Run(choice.trials[i].precision));
-      seconds[i].push_back(run.seconds);
+      PrecisionTrial& trial = choice.trials[i];
+      if (!trial.refusal.empty()) continue;
+      NSIC_ASSIGN_OR_RETURN(const ProbeRun run, probe->Run(trial.precision));
+      trial.seconds = round == 0 ? run.seconds : std::min(trial.seconds, run.seconds);  // what else the machine does only adds
+      if (i > 0 && round > 0 && trial.seconds > kHopeless * choice.trials[0].seconds) trial.refusal = kNotFaster;
     }
+    const bool alone =
+        std::all_of(choice.trials.begin() + 1, choice.trials.end(), [](const auto& trial) { return !trial.refusal.empty(); });
+    if (alone) break;
   }
   double best = 0;
   for (size_t i = 0; i < choice.trials.size(); ++i) {
     PrecisionTrial& trial = choice.trials[i];
     if (!trial.refusal.empty()) continue;
-    trial.seconds = *std::min_element(seconds[i].begin(), seconds[i].end());  // what else the machine does only adds
     const double fp32 = choice.trials[0].seconds;
     if (i > 0 && trial.seconds * kWorthwhile > fp32) {
-      trial.refusal = "it is not faster";
+      trial.refusal = kNotFaster;
     } else if (i == 0 || trial.seconds < best) {
       choice.precision = trial.precision;
       best = trial.seconds;

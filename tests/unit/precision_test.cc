@@ -1,12 +1,9 @@
-// The choice of a precision, on devices that are simulated: a network of real convolutions whose weights and activations are rounded after
-// each step as the device would. No measured time decides anything here.
+// The choice of a precision, on devices that are simulated. No measured time decides anything here.
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,139 +11,16 @@
 #include <vector>
 
 #include "core/base/clock.h"
+#include "core/farm/tile_grid.h"
 #include "core/infer/choose_precision.h"
 #include "core/infer/engine.h"
-#include "core/infer/load_network.h"
-#include "core/infer/tile_runner.h"
-#include "models/arch/network.h"
-#include "tests/unit/plain_networks.h"
+#include "tests/fakes/simulated_device.h"
 #include "tests/unit/random_packs.h"
 
 namespace nsic {
 namespace {
 
 constexpr double kTolerance = 2.0 / 255;  // what the policy allows a single sample
-
-using Round = std::function<at::Tensor(const at::Tensor&)>;
-at::Tensor AsFp32(const at::Tensor& x) { return x; }
-at::Tensor AsFp16(const at::Tensor& x) { return x.to(at::kHalf).to(at::kFloat); }  // beyond 65504 lies Inf
-at::Tensor AsBf16(const at::Tensor& x) { return x.to(at::kBFloat16).to(at::kFloat); }
-at::Tensor AsTf32(const at::Tensor& x) {  // 10 of 23 bits of the fraction
-  at::Tensor y = x.contiguous().clone();
-  float* const samples = y.data_ptr<float>();
-  for (int64_t i = 0; i < y.numel(); ++i) {
-    uint32_t bits = 0;
-    std::memcpy(&bits, samples + i, sizeof bits);
-    bits = (bits + 0x1000) & ~uint32_t{0x1fff};
-    std::memcpy(samples + i, &bits, sizeof bits);
-  }
-  return y;
-}
-at::Tensor AsNothing(const at::Tensor& x) { return at::zeros_like(x); }  // the black frames of some cards
-
-// The light enhancer, rounded.
-class RoundedLight : public Network {
- public:
-  RoundedLight(const ModelPack& pack, Round round) : layers_(pack.weights), round_(std::move(round)) {}
-
-  at::Tensor Forward(const at::Tensor& input) const override {
-    at::Tensor x = at::pixel_unshuffle(round_(input), 2);
-    for (int i = 0; layers_.Has(Name(i) + ".weight"); ++i) {
-      if (i > 0) x = at::relu(x);
-      x = round_(at::conv2d(x, round_(layers_.Get(Name(i) + ".weight")), round_(layers_.Get(Name(i) + ".bias")), 1, 1));
-    }
-    return round_(input) + at::pixel_shuffle(x, 2);
-  }
-  int64_t PeakBytes(int64_t height, int64_t width) const override { return 1000 * height * width; }
-
- private:
-  static std::string Name(int i) { return "convs." + std::to_string(i); }
-  const Layers layers_;
-  const Round round_;
-};
-
-void Scale(HostTensor* tensor, float factor) {
-  for (size_t at = 0; at < tensor->data.size(); at += sizeof(float)) {
-    float value = 0;
-    std::memcpy(&value, tensor->data.data() + at, sizeof value);
-    value *= factor;
-    std::memcpy(tensor->data.data() + at, &value, sizeof value);
-  }
-}
-
-// A light enhancer whose corrections have about this size.
-ModelPack CorrectingPack(float size) {
-  ModelPack pack = RandomLightPack(8, 2, HaloTiles(48, 10, 2));
-  Scale(&pack.weights["convs.3.weight"], size);
-  Scale(&pack.weights["convs.3.bias"], size);
-  return pack;
-}
-
-// The same function, but the first layer gives numbers beyond fp16's.
-ModelPack OverflowingPack(float size) {
-  ModelPack pack = CorrectingPack(size);
-  Scale(&pack.weights["convs.0.weight"], 1e6f);
-  Scale(&pack.weights["convs.0.bias"], 1e6f);
-  Scale(&pack.weights["convs.1.weight"], 1e-6f);
-  return pack;
-}
-
-struct SimulatedPrecision {
-  Round round;
-  double seconds = 0;
-};
-
-struct SimulatedDevice {
-  std::string name;
-  double fp32_seconds = 0;
-  std::map<Precision, SimulatedPrecision> halves;  // those it offers; one without `round` fails to run
-};
-
-class SimulatedProbe : public PrecisionProbe {
- public:
-  SimulatedProbe(const SimulatedDevice& device, const ModelPack& pack) : device_(device), pack_(pack) {}
-
-  std::vector<Precision> Candidates() const override {
-    std::vector<Precision> candidates;
-    for (const auto& [precision, half] : device_.halves) candidates.push_back(precision);
-    return candidates;
-  }
-
-  Result<ProbeRun> Run(Precision precision) override {
-    ++runs;
-    const auto half = device_.halves.find(precision);
-    const Round round = half == device_.halves.end() ? AsFp32 : half->second.round;
-    if (round == nullptr) return InternalError("no kernel for this type");
-    const PlanarImage picture = RandomPicture({48, 48}, 7);
-    const c10::InferenceMode no_gradients;
-    const at::Tensor x = at::from_blob(const_cast<float*>(picture.samples.data()), {1, 3, 48, 48}, at::kFloat);
-    const at::Tensor y = RoundedLight(pack_, round).Forward(x).contiguous();
-    ProbeRun run;
-    run.output.assign(y.data_ptr<float>(), y.data_ptr<float>() + y.numel());
-    run.seconds = half == device_.halves.end() ? device_.fp32_seconds : half->second.seconds;
-    return run;
-  }
-
-  int runs = 0;
-
- private:
-  const SimulatedDevice& device_;
-  const ModelPack& pack_;
-};
-
-const SimulatedDevice kDevices[] = {
-    {"rounds like fp16", 1.0, {{Precision::kFloat16, {AsFp16, 0.4}}, {Precision::kBFloat16, {AsBf16, 3.0}}}},
-    {"rounds like bf16", 1.0, {{Precision::kFloat16, {nullptr, 0.3}}, {Precision::kBFloat16, {AsBf16, 0.5}}}},
-    {"both", 1.0, {{Precision::kFloat16, {AsFp16, 0.35}}, {Precision::kBFloat16, {AsBf16, 0.3}}}},
-    {"slow", 1.0, {{Precision::kFloat16, {AsFp16, 1.4}}, {Precision::kBFloat16, {AsBf16, 0.95}}}},
-    {"rounds like tf32", 1.0, {{Precision::kTensorFloat32, {AsTf32, 0.6}}, {Precision::kFloat16, {AsFp16, 0.8}}}},
-    {"black frames", 1.0, {{Precision::kFloat16, {AsNothing, 0.1}}}},
-    {"old", 1.0, {}},
-};
-
-const SimulatedDevice& Device(const std::string& name) {
-  return *std::find_if(std::begin(kDevices), std::end(kDevices), [&](const SimulatedDevice& device) { return device.name == name; });
-}
 
 TEST(ChoosePrecisionTest, EachDeviceItsOwn) {
   const struct {
@@ -166,6 +40,7 @@ TEST(ChoosePrecisionTest, EachDeviceItsOwn) {
       {"rounds like tf32", "small corrections", Precision::kTensorFloat32, "fp16 0.8000 s"},
       {"rounds like tf32", "large corrections", Precision::kTensorFloat32, "tf32: "},
       {"rounds like tf32", "overflows fp16", Precision::kTensorFloat32, "NaN or Inf"},
+      {"overflows", "small corrections", Precision::kFloat32, "NaN or Inf"},
       {"slow", "small corrections", Precision::kFloat32, "it is not faster"},
       {"black frames", "small corrections", Precision::kFloat32, "it gives a flat picture"},
       {"old", "small corrections", Precision::kFloat32, "fp32"},
@@ -176,7 +51,7 @@ TEST(ChoosePrecisionTest, EachDeviceItsOwn) {
     const ModelPack pack = model == "overflows fp16"      ? OverflowingPack(0.02f)
                            : model == "large corrections" ? CorrectingPack(1.5f)
                                                           : CorrectingPack(0.02f);
-    SimulatedProbe probe(Device(row.device), pack);
+    SimulatedProbe probe(FindSimulatedDevice(row.device), pack);
     const Result<PrecisionChoice> choice = ChoosePrecision(&probe);
     ASSERT_TRUE(choice.ok()) << choice.status();
     EXPECT_EQ(PrecisionName(choice->precision), PrecisionName(row.expected)) << ChoiceText(*choice);
@@ -187,27 +62,12 @@ TEST(ChoosePrecisionTest, EachDeviceItsOwn) {
 
 TEST(ChoosePrecisionTest, AModelThatFailsInFp32FailsByName) {
   ModelPack pack = CorrectingPack(0.02f);
-  Scale(&pack.weights["convs.0.weight"], std::nanf(""));
-  SimulatedProbe probe(Device("both"), pack);
+  ScaleTensor(&pack.weights["convs.0.weight"], std::nanf(""));
+  SimulatedProbe probe(FindSimulatedDevice("both"), pack);
   EXPECT_EQ(ChoosePrecision(&probe).status().code(), StatusCode::kDataLoss);
-  SimulatedProbe old(Device("old"), pack);
+  SimulatedProbe old(FindSimulatedDevice("old"), pack);
   ASSERT_TRUE(ChoosePrecision(&old).ok());
   EXPECT_EQ(old.runs, 0) << "nothing to compare, nothing to measure";
-}
-
-// An enhancer as LoadEnhancer makes it, on a simulated device.
-std::unique_ptr<Enhancer> SimulatedEnhancer(const ModelPack& pack, Precision precision, Round round) {
-  const auto load = [&pack](Round with) {
-    LoadedNetwork loaded;
-    loaded.network = std::make_unique<RoundedLight>(pack, std::move(with));
-    loaded.device = "cpu";
-    return std::make_unique<LoadedNetwork>(std::move(loaded));
-  };
-  TileRunner::LoadExact load_exact;
-  if (precision != Precision::kFloat32) {
-    load_exact = [load]() -> Result<std::unique_ptr<LoadedNetwork>> { return load(AsFp32); };
-  }
-  return MakeEnhancer(pack.card, std::make_unique<TileRunner>(load(std::move(round)), precision, load_exact, 2, 1), int64_t{1} << 30);
 }
 
 Result<EnhanceStats> EnhanceRegion(Enhancer& enhancer, const PlanarImage& picture, const Rect& region, PlanarImage* output) {
@@ -248,19 +108,18 @@ TEST(ChoosePrecisionTest, AFarmOfUnlikeDevicesStaysWithinTolerance) {
   const ModelPack packs[] = {CorrectingPack(0.02f), OverflowingPack(0.02f)};
   for (const ModelPack& pack : packs) {
     const PlanarImage picture = RandomPicture({180, 140}, 11);
-    const PlanarImage exact = EnhanceWhole(*SimulatedEnhancer(pack, Precision::kFloat32, AsFp32), picture);
+    const PlanarImage exact = EnhanceWhole(*SimulatedEnhancer(pack, Precision::kFloat32, Rounding::kFp32), picture);
     const std::vector<Rect> tasks = PlanTileTasks(TileGrid(picture.size(), pack.card.tiling), 2000);
-    ASSERT_GE(tasks.size(), std::size(kDevices));
+    ASSERT_GE(tasks.size(), SimulatedDevices().size());
     PlanarImage output(3, picture.width, picture.height);
     std::map<Precision, int> taken;
     for (size_t i = 0; i < tasks.size(); ++i) {
-      const SimulatedDevice& device = kDevices[i % std::size(kDevices)];
+      const SimulatedDevice& device = SimulatedDevices()[i % SimulatedDevices().size()];
       SimulatedProbe probe(device, pack);
       const Result<PrecisionChoice> choice = ChoosePrecision(&probe);
       ASSERT_TRUE(choice.ok()) << device.name << ": " << choice.status();
       ++taken[choice->precision];
-      const Round round = choice->precision == Precision::kFloat32 ? AsFp32 : device.halves.at(choice->precision).round;
-      const std::unique_ptr<Enhancer> enhancer = SimulatedEnhancer(pack, choice->precision, round);
+      const std::unique_ptr<Enhancer> enhancer = SimulatedEnhancer(device, pack, choice->precision);
       EXPECT_EQ(enhancer->precision(), choice->precision);
       const Result<EnhanceStats> stats = EnhanceRegion(*enhancer, picture, tasks[i], &output);
       ASSERT_TRUE(stats.ok()) << device.name << ": " << stats.status();
@@ -280,14 +139,14 @@ TEST(ChoosePrecisionTest, TilesThatOverflowAreRedoneInFp32) {
   ModelPack pack = CorrectingPack(0.02f);
   // The first layer adds up two samples of each cell, times 50,000: within fp16 while both are below 0.65.
   HostTensor& first = pack.weights["convs.0.weight"];  // 8 x 12 x 3 x 3
-  Scale(&first, 0.0f);
+  ScaleTensor(&first, 0.0f);
   for (size_t out = 0; out < 8; ++out) {
     for (size_t in = 0; in < 2; ++in) {
       const float weight = 5e4f;
       std::memcpy(first.data.data() + ((out * 12 + in) * 9 + 4) * sizeof weight, &weight, sizeof weight);
     }
   }
-  Scale(&pack.weights["convs.1.weight"], 1e-5f);
+  ScaleTensor(&pack.weights["convs.1.weight"], 1e-5f);
   PlanarImage picture = RandomPicture({120, 100}, 3);
   for (float& sample : picture.samples) sample = std::clamp(sample, 0.0f, 1.0f) * 0.5f;
   const Rect bright{90, 70, 20, 20};
@@ -306,16 +165,16 @@ TEST(ChoosePrecisionTest, TilesThatOverflowAreRedoneInFp32) {
   ASSERT_GT(expected, 0);
   ASSERT_LT(expected, grid.count());
 
-  const PlanarImage exact = EnhanceWhole(*SimulatedEnhancer(pack, Precision::kFloat32, AsFp32), picture);
+  const PlanarImage exact = EnhanceWhole(*SimulatedEnhancer(pack, Precision::kFloat32, Rounding::kFp32), picture);
   PlanarImage output(3, picture.width, picture.height);
-  const std::unique_ptr<Enhancer> half = SimulatedEnhancer(pack, Precision::kFloat16, AsFp16);
+  const std::unique_ptr<Enhancer> half = SimulatedEnhancer(pack, Precision::kFloat16, Rounding::kFp16);
   const Result<EnhanceStats> stats = EnhanceRegion(*half, picture, {0, 0, picture.width, picture.height}, &output);
   ASSERT_TRUE(stats.ok()) << stats.status();
   EXPECT_EQ(stats->tiles_redone, expected);
   EXPECT_LT(LargestDifference(output, exact), kTolerance);
 
   // And black frames: every tile.
-  const std::unique_ptr<Enhancer> black = SimulatedEnhancer(pack, Precision::kFloat16, AsNothing);
+  const std::unique_ptr<Enhancer> black = SimulatedEnhancer(pack, Precision::kFloat16, Rounding::kNothing);
   const Result<EnhanceStats> redone = EnhanceRegion(*black, picture, {0, 0, picture.width, picture.height}, &output);
   ASSERT_TRUE(redone.ok()) << redone.status();
   EXPECT_EQ(redone->tiles_redone, grid.count());
