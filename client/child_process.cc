@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <thread>
@@ -28,7 +29,8 @@ std::vector<char*> Pointers(std::vector<std::string>& strings) {
 
 }  // namespace
 
-Result<ChildProcess> ChildProcess::Start(const std::vector<std::string>& argv, const std::string& log_path) {
+Result<ChildProcess> ChildProcess::Start(const std::vector<std::string>& argv, const std::string& log_path,
+                                         const std::vector<std::string>& variables) {
   const UniqueFd log(::open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!log.valid()) return ErrnoError(errno, "cannot open " + log_path);
   const UniqueFd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
@@ -41,6 +43,11 @@ Result<ChildProcess> ChildProcess::Start(const std::vector<std::string>& argv, c
   // Everything that allocates happens before the fork: the child of a process with threads may only make system calls.
   std::vector<std::string> arguments = argv;
   std::vector<std::string> environment = EnvironmentWithoutSettings();
+  for (const std::string& variable : variables) {
+    const std::string name = variable.substr(0, variable.find('=') + 1);
+    const bool set = std::any_of(environment.begin(), environment.end(), [&](const std::string& one) { return one.rfind(name, 0) == 0; });
+    if (!set) environment.push_back(variable);
+  }
   const std::vector<char*> argument_pointers = Pointers(arguments);
   const std::vector<char*> environment_pointers = Pointers(environment);
   const pid_t parent = ::getpid();

@@ -18,8 +18,10 @@ namespace nsic {
 class ChildProcess {
  public:
   // argv[0] is the program's path. Standard output and error are appended to `log_path`, standard input is empty. It gets a process group
-  // of its own, so that a terminal's Ctrl-C does not reach it, and the environment without settings of NSIC.
-  static Result<ChildProcess> Start(const std::vector<std::string>& argv, const std::string& log_path);
+  // of its own, so that a terminal's Ctrl-C does not reach it, and the environment without settings of NSIC; what of `variables`
+  // ("NAME=VALUE") is not set there is added.
+  static Result<ChildProcess> Start(const std::vector<std::string>& argv, const std::string& log_path,
+                                    const std::vector<std::string>& variables = {});
 
   ChildProcess(ChildProcess&& other) noexcept;
   ChildProcess& operator=(ChildProcess&& other) noexcept;

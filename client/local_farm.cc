@@ -158,7 +158,8 @@ Status LocalFarm::KeepRunning(Program* program) {
     program->child.reset();
   }
   if (now < program->start_at_us) return OkStatus();
-  NSIC_ASSIGN_OR_RETURN(ChildProcess child, ChildProcess::Start(program->argv, program->log_path));
+  // What the worker would otherwise start anew for, with all its libraries: half a second (its main).
+  NSIC_ASSIGN_OR_RETURN(ChildProcess child, ChildProcess::Start(program->argv, program->log_path, {"OMP_WAIT_POLICY=passive"}));
   program->child.emplace(std::move(child));
   return OkStatus();
 }

@@ -7,7 +7,7 @@ namespace nsic {
 namespace {
 
 constexpr double kDecay = 0.7;
-constexpr double kEnoughSeconds = 0.5;
+constexpr double kEnoughSeconds = 0.2;  // for a first guess: each task that is done tells more
 constexpr int kMostRuns = 8;
 
 // Cheap noise that depends on nothing but the place; flat input would make an engine's checks for flat output look odd.

@@ -194,7 +194,7 @@ class OutputRows {
  private:
   template <typename Sample>
   void Pack(Sample* out, float divisor) const {
-    const auto round = [divisor](float value) { return static_cast<Sample>(std::lrint(std::clamp(value, 0.0f, 65535.0f) / divisor)); };
+    const auto round = [divisor](float value) { return static_cast<Sample>(RoundToUint16(std::clamp(value, 0.0f, 65535.0f) / divisor)); };
     for (int x = 0; x < size().width; ++x) {
       const float* rgb = row_.data() + ptrdiff_t{3} * x;
       if (grey_) {

@@ -8,11 +8,11 @@ Result<std::string> MakeThumbnail(const std::string& path, int side) {
   if (side < 1) return InvalidArgumentError("a thumbnail must be at least one pixel wide");
   NSIC_ASSIGN_OR_RETURN(OpenedPicture picture, OpenPicture(path, PixelAccess::kRows));
   if (picture.info.format == PictureFormat::kJpeg) {
-    // libjpeg decodes at a half, a quarter or an eighth many times faster; half of what is needed is left for a good reduction.
+    // libjpeg decodes at a half, a quarter or an eighth many times faster; half as much again as is needed is left for a good reduction.
     // (libvips aborts when a side would shrink to nothing.)
     const auto [shortest, longest] = std::minmax(picture.info.size.width, picture.info.size.height);
     int shrink = 1;
-    while (shrink < 8 && longest / (shrink * 2) >= side * 2 && shortest >= shrink * 2) shrink *= 2;
+    while (shrink < 8 && longest / (shrink * 2) >= side + side / 2 && shortest >= shrink * 2) shrink *= 2;
     NSIC_ASSIGN_OR_RETURN(picture, OpenPicture(path, PixelAccess::kRows, kMaxPixels, shrink));
   }
   vips_error_clear();

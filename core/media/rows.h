@@ -6,12 +6,25 @@
 #ifndef NSIC_CORE_MEDIA_ROWS_H_
 #define NSIC_CORE_MEDIA_ROWS_H_
 
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
 #include <memory>
 
 #include "core/base/geometry.h"
 #include "core/base/status.h"
 
 namespace nsic {
+
+// To the nearest integer from 0 to 65535, halves to the even one, as lrint does, which is a call for each sample: adding 1.5 * 2^23 leaves
+// no bits for the fraction, and the sum's lowest bits are the number.
+inline uint16_t RoundToUint16(float value) {
+  constexpr float kNoFraction = 12582912.0f;
+  const float sum = std::min(std::max(value, 0.0f), 65535.0f) + kNoFraction;
+  uint32_t bits = 0;
+  std::memcpy(&bits, &sum, sizeof bits);
+  return static_cast<uint16_t>(bits);
+}
 
 // Rows from the top down, interleaved floats on the scale 0 to 65535.
 class RowSource {

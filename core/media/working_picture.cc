@@ -1,22 +1,9 @@
 #include <algorithm>
-#include <cstring>
 
 #include "core/media/open_picture.h"
+#include "core/media/rows.h"
 
 namespace nsic {
-namespace {
-
-// To the nearest of 65536 steps, halves to the even one, as lrint does, which is a call for each sample: adding 1.5 * 2^23 leaves no bits
-// for the fraction, and the sum's lowest bits are the number.
-uint16_t ToSixteenBits(float v) {
-  constexpr float kNoFraction = 12582912.0f;
-  const float sum = std::min(std::max(v, 0.0f), 1.0f) * 65535.0f + kNoFraction;
-  uint32_t bits = 0;
-  std::memcpy(&bits, &sum, sizeof bits);
-  return static_cast<uint16_t>(bits);
-}
-
-}  // namespace
 
 WorkingPicture::WorkingPicture(const Rect& rect) : rect_(rect), samples_(static_cast<size_t>(rect.area()) * 3) {}
 
@@ -27,7 +14,7 @@ void WorkingPicture::Write(const Rect& rect, const float* planar) {
     const size_t row = static_cast<size_t>(rect.y - rect_.y + y) * rect_.width + (rect.x - rect_.x);
     uint16_t* out = samples_.data() + row * 3;
     for (int x = 0; x < rect.width; ++x, out += 3) {
-      for (int channel = 0; channel < 3; ++channel) out[channel] = ToSixteenBits(in[channel * plane + x]);
+      for (int channel = 0; channel < 3; ++channel) out[channel] = RoundToUint16(in[channel * plane + x] * 65535.0f);
     }
   }
 }

@@ -67,6 +67,16 @@ TEST_F(Processes, WriteIntoTheirLogWithoutOurSettings) {
   EXPECT_EQ(*ReadFile(Log()), "out\nerr\n0\ngot:\n");
 }
 
+TEST_F(Processes, GetTheVariablesThatAreNotSet) {
+  ASSERT_EQ(::setenv("SET_ALREADY", "ours", 1), 0);
+  Result<ChildProcess> child =
+      ChildProcess::Start({"/bin/sh", "-c", "echo $SET_ALREADY $SET_NEWLY"}, Log(), {"SET_ALREADY=theirs", "SET_NEWLY=theirs"});
+  ::unsetenv("SET_ALREADY");
+  ASSERT_TRUE(child.ok()) << child.status();
+  WaitForEnd(&*child);
+  EXPECT_EQ(*ReadFile(Log()), "ours theirs\n");
+}
+
 TEST_F(Processes, ThatCannotStartSaySo) {
   const Result<ChildProcess> child = ChildProcess::Start({folder_ + "/nothing"}, Log());
   EXPECT_EQ(child.status().code(), StatusCode::kNotFound);
