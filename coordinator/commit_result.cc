@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -119,6 +120,7 @@ Status AddChunks(const std::vector<Need>& chunks, v1::TaskResult* result) {
   result->clear_scores();
   result->clear_recommendation();
   result->clear_judging_error();
+  std::set<std::string> precisions;
   for (const Need& need : chunks) {
     v1::TaskResult chunk;
     if (!chunk.ParseFromString(need.result)) return InternalError("a chunk has no readable result");
@@ -128,11 +130,15 @@ Status AddChunks(const std::vector<Need>& chunks, v1::TaskResult* result) {
     result->set_tiles_repeated(result->tiles_repeated() + chunk.tiles_repeated());
     result->set_tiles_redone(result->tiles_redone() + chunk.tiles_redone());
     result->mutable_frames_concealed()->MergeFrom(chunk.frames_concealed());
-    result->set_precision(chunk.precision());
+    precisions.insert(chunk.precision());
     result->set_model_id(chunk.model_id());
     result->mutable_scores()->mutable_frames()->MergeFrom(chunk.scores().frames());
     if (chunk.has_recommendation()) *result->mutable_recommendation() = chunk.recommendation();
     if (result->judging_error().empty()) result->set_judging_error(chunk.judging_error());
+  }
+  result->clear_precision();
+  for (const std::string& precision : precisions) {
+    result->set_precision(result->precision() + (result->precision().empty() ? "" : ", ") + precision);
   }
   if (result->scores().frames().empty()) {
     result->clear_scores();
