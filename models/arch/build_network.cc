@@ -12,6 +12,7 @@
 #include "models/arch/ns_assess.h"
 #include "models/arch/ns_iqe.h"
 #include "models/arch/parameters.h"
+#include "models/arch/tile_net.h"
 #include "models/arch/unet.h"
 #include "models/arch/weights.h"
 
@@ -171,9 +172,20 @@ Result<std::unique_ptr<Network>> Build(const ModelPack& pack, const NetworkOptio
     NSIC_RETURN_IF_ERROR(parameters.Finish());
     if (card.labels.empty()) return InvalidArgumentError("a classifier's card needs \"labels\"");
     network = BuildNsC(static_cast<int64_t>(card.labels.size()), reader);
+  } else if (card.architecture == "tile-iqa") {
+    NSIC_RETURN_IF_ERROR(expect(ModelTask::kScore, 1));
+    const TileNetShape shape = TakeScorerShape(parameters);
+    NSIC_RETURN_IF_ERROR(parameters.Finish());
+    network = BuildTileNet(shape, options, reader);
+  } else if (card.architecture == "tile-c") {
+    NSIC_RETURN_IF_ERROR(expect(ModelTask::kClassify, 1));
+    if (card.labels.empty()) return InvalidArgumentError("a classifier's card needs \"labels\"");
+    const TileNetShape shape = TakeClassifierShape(parameters, static_cast<int64_t>(card.labels.size()));
+    NSIC_RETURN_IF_ERROR(parameters.Finish());
+    network = BuildTileNet(shape, options, reader);
   } else {
     return InvalidArgumentError("unknown architecture '" + card.architecture +
-                                "'; known: light, unet, ns-iqe, srvgg-compact, ns-iqa, ns-c, identity");
+                                "'; known: light, unet, ns-iqe, srvgg-compact, ns-iqa, ns-c, tile-iqa, tile-c, identity");
   }
   NSIC_RETURN_IF_ERROR(reader.Finish());
   return network;

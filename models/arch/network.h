@@ -21,7 +21,8 @@ class Network {
 
   // fp32 goes in and comes out, whatever the network computes in.
   // An enhancer: N x 3 x h x w in [0, 1], h and w multiples of the pack's tiling.multiple -> N x 3 x (scale h) x (scale w).
-  // A scorer: N x 3 x 256 x 256, normalised -> N x 1. A classifier: the same -> N x classes, before the softmax.
+  // NS-IQA: N x 3 x 256 x 256, normalised -> N x 1, the score. NS-C: the same -> N x classes, before the softmax.
+  // "tile-iqa" and "tile-c": see tile_net.h.
   virtual at::Tensor Forward(const at::Tensor& x) const = 0;
 
   // An upper estimate of the bytes that Forward takes at its peak for one h x w picture: activations and the convolutions' scratch.

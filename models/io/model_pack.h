@@ -24,7 +24,7 @@ enum class ModelTask { kEnhance, kScore, kClassify };
 struct ModelCard {
   std::string name;  // "kairitsu-lite": lower case letters, digits, '-', '_', '.'
   ModelTask task = ModelTask::kEnhance;
-  std::string architecture;                   // "light", "ns-iqe", "srvgg-compact", "ns-iqa", "ns-c", "identity"
+  std::string architecture;                   // as BuildNetwork knows it
   std::map<std::string, int64_t> parameters;  // of the architecture: {"features": 48, "layers": 8}
   int scale = 1;                              // output pixels per input pixel, each way
   TileSpec tiling;

@@ -639,5 +639,97 @@ TEST(ClassifierTest, RanksItsLabels) {
   EXPECT_GE((*classes)[1].second, (*classes)[2].second);
 }
 
+ModelPack TileScorerPack(int tile) {
+  TileSpec tiling;
+  tiling.tile = tile;
+  tiling.multiple = 16;
+  ModelPack pack = MakePack("tile-iqa", RandomTileNet(8, 0, 1, 4), {{"features", 8}}, tiling);
+  pack.card.task = ModelTask::kScore;
+  return pack;
+}
+
+TEST(TileScorerTest, TheMapDoesNotDependOnThreadsOrOnWhatLiesBeyond) {
+  Result<std::unique_ptr<Scorer>> scorer = LoadScorer(TileScorerPack(64), CpuOptions());
+  ASSERT_TRUE(scorer.ok()) << scorer.status();
+  const PlanarImage large = RandomPicture({200, 150}, 5);
+  PlanarImage small(3, 128, 64);
+  for (int c = 0; c < 3; ++c) {
+    for (int y = 0; y < 64; ++y) std::copy_n(large.plane(c) + y * 200, 128, small.plane(c) + y * 128);
+  }
+  const Result<PictureQuality> all = (*scorer)->Score(large), part = (*scorer)->Score(small);
+  ASSERT_TRUE(all.ok()) << all.status();
+  ASSERT_TRUE(part.ok()) << part.status();
+  EXPECT_EQ(all->tile, 64);
+  EXPECT_EQ(all->columns, 4);
+  EXPECT_EQ(all->rows, 3);
+  ASSERT_EQ(all->map.size(), 12u);
+  EXPECT_EQ(part->map, (std::vector<double>{all->map[0], all->map[1]}));
+  double mean = 0;
+  for (double score : all->map) {
+    EXPECT_GT(score, 0);
+    EXPECT_LT(score, 100);
+    mean += score / 12;
+  }
+  EXPECT_NEAR(all->score, mean, 1e-9);
+  EXPECT_NE(all->map[0], all->map[1]);
+  for (int threads : {2, 3, 8}) {
+    EngineOptions options = CpuOptions();
+    options.threads = threads;
+    EXPECT_EQ((*LoadScorer(TileScorerPack(64), options))->Score(large)->map, all->map) << threads << " threads";
+  }
+}
+
+TEST(TileScorerTest, TakesAnySizeAndRefusesWhatIsNoPicture) {
+  Result<std::unique_ptr<Scorer>> scorer = LoadScorer(TileScorerPack(64), CpuOptions());
+  ASSERT_TRUE(scorer.ok()) << scorer.status();
+  for (Size size : {Size{1, 1}, Size{5, 90}, Size{64, 64}, Size{65, 63}}) {
+    const Result<PictureQuality> quality = (*scorer)->Score(RandomPicture(size, 3));
+    ASSERT_TRUE(quality.ok()) << size.width << "x" << size.height << ": " << quality.status();
+    EXPECT_EQ(quality->map.size(), static_cast<size_t>((size.width + 63) / 64 * ((size.height + 63) / 64)));
+  }
+  EXPECT_EQ((*scorer)->Score(PlanarImage(1, 4, 4)).status().code(), StatusCode::kInvalidArgument);
+  for (float value : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    PlanarImage bad = RandomPicture({100, 20}, 3);
+    bad.samples[90] = value;
+    EXPECT_EQ((*scorer)->Score(bad).status().code(), StatusCode::kDataLoss);
+  }
+  EngineOptions options = CpuOptions();
+  options.memory_budget = 1 << 10;
+  EXPECT_EQ(LoadScorer(TileScorerPack(64), options).status().code(), StatusCode::kResourceExhausted);
+}
+
+TEST(TileClassifierTest, HearsOfTheTablesAndDoesNotDependOnThreads) {
+  TileSpec tiling;
+  tiling.tile = 128;
+  tiling.multiple = 16;
+  ModelPack pack = MakePack("tile-c", RandomTileNet(8, 3, 4, 4), {{"features", 8}}, tiling);
+  pack.card.task = ModelTask::kClassify;
+  EXPECT_EQ(LoadClassifier(pack, CpuOptions()).status().code(), StatusCode::kInvalidArgument);  // no labels
+  pack.card.labels = {"a", "b", "c", "d"};
+  Result<std::unique_ptr<Classifier>> classifier = LoadClassifier(pack, CpuOptions());
+  ASSERT_TRUE(classifier.ok()) << classifier.status();
+  JpegTables coarse, fine;
+  coarse.luma.fill(80);
+  coarse.chroma.fill(90);
+  fine.luma.fill(2);
+  fine.chroma.fill(3);
+  for (Size size : {Size{10, 300}, Size{256, 256}, Size{900, 700}}) {
+    const PlanarImage picture = RandomPicture(size, 8);
+    const auto without = (*classifier)->Classify(picture, std::nullopt);
+    ASSERT_TRUE(without.ok()) << without.status();
+    ASSERT_EQ(without->size(), 4u);
+    double sum = 0;
+    for (const auto& [label, probability] : *without) sum += probability;
+    EXPECT_NEAR(sum, 1.0, 1e-9);
+    EXPECT_GE((*without)[0].second, (*without)[1].second);
+    EXPECT_NE(*without, *(*classifier)->Classify(picture, coarse));
+    EXPECT_NE(*(*classifier)->Classify(picture, fine), *(*classifier)->Classify(picture, coarse));
+    EngineOptions options = CpuOptions();
+    options.threads = 5;
+    EXPECT_EQ(*(*LoadClassifier(pack, options))->Classify(picture, fine), *(*classifier)->Classify(picture, fine));
+  }
+  EXPECT_EQ((*classifier)->Classify(PlanarImage(1, 4, 4), std::nullopt).status().code(), StatusCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace nsic

@@ -154,6 +154,26 @@ inline TensorMap RandomNsC(int64_t classes, uint64_t seed) {
   return w.Finish();
 }
 
+// `hints` and `outputs`: 0 and 1 of "tile-iqa", 3 and the classes of "tile-c".
+inline TensorMap RandomTileNet(int64_t features, int64_t hints, int64_t outputs, uint64_t seed) {
+  RandomWeights w(seed);
+  w.Conv("head", features, 12, 3);
+  const auto linear = [&](const std::string& name, int64_t out, int64_t in) {
+    const float limit = std::sqrt(3.0f / static_cast<float>(in));
+    w.Uniform(name + ".weight", {out, in}, -limit, limit);
+    w.Uniform(name + ".bias", {out}, -0.1f, 0.1f);
+  };
+  for (int64_t level = 0; level < 3; ++level) {
+    const int64_t channels = features * (level + 2);
+    linear("down" + std::to_string(level), channels, 4 * features * (level + 1));
+    w.Conv("block" + std::to_string(level) + ".0", channels, channels, 3);
+    w.Conv("block" + std::to_string(level) + ".1", channels, channels, 3);
+  }
+  linear("hidden", 4 * features, features * (1 + 2 + 3 + 4 + 4) + hints);
+  linear("output", outputs, 4 * features);
+  return w.Finish();
+}
+
 inline ModelPack MakePack(const std::string& architecture, TensorMap weights, std::map<std::string, int64_t> parameters, TileSpec tiling,
                           int scale = 1) {
   ModelPack pack;
