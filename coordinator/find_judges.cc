@@ -1,11 +1,17 @@
 #include "coordinator/find_judges.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <optional>
+#include <string>
 
 #include "models/io/model_pack.h"
 
 namespace nsic {
 namespace {
+
+constexpr size_t kMaxCandidates = 20;
+constexpr size_t kMaxLabelBytes = 100;
 
 v1::PackRef RefTo(const ModelRow& model) {
   v1::PackRef ref;
@@ -14,6 +20,13 @@ v1::PackRef RefTo(const ModelRow& model) {
   ref.set_blob(model.bundle_sha256);
   ref.set_blob_size(model.bundle_size);
   return ref;
+}
+
+// Candidates go with every lease.
+bool FitsALease(const ModelCard& card) {
+  const bool short_labels = std::all_of(card.recommends.begin(), card.recommends.end(),
+                                        [](const auto& recommended) { return recommended.first.size() <= kMaxLabelBytes; });
+  return short_labels && card.recommends.size() <= kMaxCandidates;
 }
 
 std::optional<ModelRow> FindFor(Transaction& transaction, const char* name, const std::string& task) {
@@ -48,9 +61,14 @@ Result<Judges> FindJudges(Transaction& transaction, const ModelRow& model, v1::R
     judges.model_ids.insert(scorer->id);
   }
   if (!recommender) return judges;
+  NSIC_ASSIGN_OR_RETURN(const ModelCard card, ParseModelCard(recommender->card, "model " + recommender->name));
+  if (!FitsALease(card)) {
+    if (!options->auto_model()) return judges;  // its advice can be done without
+    return InvalidArgumentError("the recommender " + recommender->name + " knows more than " + std::to_string(kMaxCandidates) +
+                                " kinds of pictures that want a model, or such with long names: name a model with --model");
+  }
   *options->mutable_recommender() = RefTo(*recommender);
   judges.model_ids.insert(recommender->id);
-  NSIC_ASSIGN_OR_RETURN(const ModelCard card, ParseModelCard(recommender->card, "model " + recommender->name));
   std::set<std::string> known;
   for (const auto& [label, name] : card.recommends) {
     const std::optional<ModelRow> candidate = FindModelByName(transaction, name);

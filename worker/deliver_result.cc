@@ -36,7 +36,8 @@ size_t SequenceLength(std::string_view text, size_t at) {
   return overlong || surrogate || beyond ? 0 : length;
 }
 
-// Messages name files, whose names need not be UTF-8; the wire takes nothing else.
+}  // namespace
+
 std::string ToMessage(std::string_view text) {
   std::string message;
   for (size_t at = 0; at < text.size();) {
@@ -52,6 +53,8 @@ std::string ToMessage(std::string_view text) {
   }
   return message;
 }
+
+namespace {
 
 // What the coordinator says of the only item of a call.
 Status OnlyItem(const v1::ItemsResponse& response) {

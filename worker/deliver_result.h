@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/cancel.h"
@@ -13,6 +14,9 @@
 #include "worker/hold_session.h"
 
 namespace nsic {
+
+// Messages name files, whose names need not be UTF-8; the wire takes nothing else, and not without end.
+std::string ToMessage(std::string_view text);
 
 // Thread-safe. Every call waits for a coordinator that is away until `cancel` is set.
 class Deliverer {

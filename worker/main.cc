@@ -178,7 +178,14 @@ int Run(const Flags& flags) {
 
   Result<EnhancerLoader> load = MakeLoader(flags.precision, engine, *options, &clock);
   if (!load.ok()) return Fail(kUsage, load.status());
-  Result<std::unique_ptr<WorkLoop>> loop = WorkLoop::Make(*options, *std::move(load), &clock, &metrics);
+  ModelLoaders loaders;
+  loaders.enhancer = *std::move(load);
+  loaders.scorer = [engine](const ModelPack& pack) { return LoadScorer(pack, engine); };
+  // Workers must agree on what a file is: all look in the same way, whatever they compute on.
+  EngineOptions common = engine;
+  common.device = "cpu";
+  loaders.classifier = [common](const ModelPack& pack) { return LoadClassifier(pack, common); };
+  Result<std::unique_ptr<WorkLoop>> loop = WorkLoop::Make(*options, std::move(loaders), &clock, &metrics);
   if (!loop.ok()) return Fail(kCannotStart, loop.status());
 
   Status status;

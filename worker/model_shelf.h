@@ -8,17 +8,24 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "core/base/cancel.h"
 #include "core/base/clock.h"
 #include "core/base/status.h"
 #include "core/infer/engine.h"
+#include "nsic/v1/jobs.pb.h"
 #include "worker/blob_cache.h"
 
 namespace nsic {
 
-// Makes an engine of a pack: LoadEnhancer, or a fake.
+// Make engines of packs: LoadEnhancer and its like, or fakes.
 using EnhancerLoader = std::function<Result<std::unique_ptr<Enhancer>>(const ModelPack& pack)>;
+struct ModelLoaders {
+  EnhancerLoader enhancer;
+  std::function<Result<std::unique_ptr<Scorer>>(const ModelPack& pack)> scorer;
+  std::function<Result<std::unique_ptr<Classifier>>(const ModelPack& pack)> classifier;
+};
 
 // Why a model cannot be had, and whether trying again later may help.
 struct ModelError {
@@ -35,12 +42,14 @@ class ModelShelf {
   };
 
   // `cache` and `clock` must outlive the shelf.
-  ModelShelf(Options options, EnhancerLoader load, BlobCache* cache, const Clock* clock);
+  ModelShelf(Options options, ModelLoaders loaders, BlobCache* cache, const Clock* clock);
 
-  // The model with this identity, from the bundle with this hash and size. The enhancer takes one Enhance at a time. On failure nullptr
-  // and `*error`.
+  // The model with this identity, from the bundle with this hash and size. What comes takes one call at a time. On failure nullptr and
+  // `*error`.
   std::shared_ptr<Enhancer> Get(const std::string& model_id, const std::string& bundle_sha256, int64_t bundle_size,
                                 const CancelToken& cancel, ModelError* error);
+  std::shared_ptr<Scorer> GetScorer(const v1::PackRef& pack, const CancelToken& cancel, ModelError* error);
+  std::shared_ptr<Classifier> GetClassifier(const v1::PackRef& pack, const CancelToken& cancel, ModelError* error);
 
   // Drops what has not been asked for lately.
   void DropIdle();
@@ -48,19 +57,23 @@ class ModelShelf {
   size_t loaded() const;
 
  private:
+  enum class Kind { kEnhancer, kScorer, kClassifier };
   struct Loaded {
-    std::shared_ptr<Enhancer> enhancer;
+    std::shared_ptr<void> model;
     int64_t weights_bytes = 0;
     int64_t last_use_us = 0;
   };
+  template <typename Model, typename Load>
+  std::shared_ptr<Model> Find(Kind kind, const std::string& model_id, const std::string& bundle_sha256, int64_t bundle_size,
+                              const Load& load, const CancelToken& cancel, ModelError* error);
   void MakeRoom(int64_t bytes);  // with mutex_ held
 
   const Options options_;
-  const EnhancerLoader load_;
+  const ModelLoaders loaders_;
   BlobCache* const cache_;
   const Clock* const clock_;
   mutable std::mutex mutex_;
-  std::map<std::string, Loaded> models_;  // by identity; guarded by mutex_
+  std::map<std::pair<Kind, std::string>, Loaded> models_;  // by identity, and what it was loaded as; guarded by mutex_
 };
 
 }  // namespace nsic

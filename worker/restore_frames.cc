@@ -88,12 +88,14 @@ std::optional<FramePipeline::Failure> FramePipeline::Compute() {
 
 Status FramePipeline::DecodeAll() {
   VideoFrame last;
-  while (!stop_.cancelled()) {
+  for (int at = 0; !stop_.cancelled(); ++at) {
     Stopwatch watch(clock_);
     NSIC_ASSIGN_OR_RETURN(std::optional<VideoFrame> frame, stages_.reader->Next(stop_));
     if (!frame.has_value()) break;
     Item item;
-    const bool repeated = frame->SamePixels(last);
+    // A frame that is scored must come along; the enhancer sees that it repeats.
+    const bool scored = stages_.judge != nullptr && stages_.judge->Wants(at);
+    const bool repeated = !scored && frame->SamePixels(last);
     last = *std::move(frame);
     stats_.decode_seconds += watch.seconds();
     if (repeated) {
@@ -147,6 +149,8 @@ Status FramePipeline::EncodeAll() {
       if (!item->source.empty()) finished = std::move(item->source);
     } else {
       NSIC_ASSIGN_OR_RETURN(finished, stages_.finisher->Finish(item->source, item->before.get(), item->after.get()));
+      if (stages_.judge != nullptr && stages_.judge->Wants(stats_.frames))
+        stages_.judge->Judge(stats_.frames, item->before.get(), finished);
       item.reset();  // its buffers go back before the encoder takes its time
     }
     NSIC_RETURN_IF_ERROR(stages_.writer->Write(finished));

@@ -24,6 +24,7 @@
 #include "core/media/read_video.h"
 #include "core/media/video_frame.h"
 #include "core/media/write_segment.h"
+#include "worker/judge_video.h"
 
 namespace nsic {
 
@@ -34,6 +35,7 @@ struct FrameStages {
   std::unique_ptr<FrameConverter> finisher;
   std::unique_ptr<FrameEnhancer> enhancer;  // null, as are the converters: frames are encoded as they are
   std::unique_ptr<SegmentWriter> writer;
+  std::unique_ptr<FrameJudge> judge;  // null: no frames are scored
 };
 
 // How many RGB frames are in memory at once, before and after the network: what is compared with, what is worked on, and for each of the
@@ -77,6 +79,7 @@ class FramePipeline {
   // After Finish().
   const RestoreStats& stats() const { return stats_; }
   const std::vector<int>& concealed() const { return concealed_; }  // as VideoReader has them
+  const FrameJudge* judge() const { return stages_.judge.get(); }
 
  private:
   using Planes = std::shared_ptr<float>;

@@ -2,12 +2,16 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <fstream>
 #include <optional>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "core/base/files.h"
 #include "core/farm/tile_grid.h"
+#include "core/media/jpeg_tables.h"
 
 namespace nsic {
 namespace {
@@ -38,6 +42,40 @@ v1::FailureClass ClassOfDecodeError(const Status& status) {
     default: return v1::FAILURE_CLASS_WORKER_FAULT;
   }
 }
+
+// A picture that is read from the top down in parts, none of which is large: the bands that the parts lie in are decoded one by one.
+class BandReader {
+ public:
+  BandReader(std::string path, Size picture) : path_(std::move(path)), picture_(picture) {}
+  Status Read(const Rect& rect, float* planar) {
+    if (reader_ == nullptr || !band_.Contains(rect)) {
+      band_ = {0, rect.y, picture_.width, rect.height};
+      NSIC_ASSIGN_OR_RETURN(reader_, PictureReader::Open(path_, band_));
+    }
+    return reader_->Read(rect, planar);
+  }
+
+ private:
+  const std::string path_;
+  const Size picture_;
+  Rect band_;
+  std::unique_ptr<PictureReader> reader_;
+};
+
+// Part of a working picture as networks see it; `rect` counts from its corner.
+void ReadWorking(const WorkingPicture& picture, const Rect& rect, float* planar) {
+  const auto plane = static_cast<size_t>(rect.area());
+  for (int y = 0; y < rect.height; ++y) {
+    const size_t row = static_cast<size_t>(rect.y + y) * static_cast<size_t>(picture.rect().width) + static_cast<size_t>(rect.x);
+    const uint16_t* in = picture.samples().data() + row * 3;
+    for (int x = 0; x < rect.width; ++x, ++planar) {
+      for (size_t channel = 0; channel < 3; ++channel) planar[channel * plane] = static_cast<float>(*in++) / 65535.0f;
+    }
+  }
+}
+
+// Rows that are copied at once where nothing is to repair.
+constexpr int kCopiedRows = 64;
 
 }  // namespace
 
@@ -106,8 +144,19 @@ MaybeFailure PictureTask::DoPrepare() {
   const Stopwatch watch(tools_->clock);
   if (MaybeFailure failure = FetchSource()) return failure;
   tools_->metrics->AddStageSeconds("fetch", watch.seconds());
+  if (MaybeFailure failure = CheckRegion()) return failure;
+  if (assesses()) return Decode();
+  if (!chooses_model()) {
+    if (MaybeFailure failure = LoadModel()) return failure;
+    return Decode();
+  }
+  // Of a whole picture the decoded pixels serve both; which pixels a tile needs, its model says.
+  if (whole_) {
+    if (MaybeFailure failure = Decode()) return failure;
+  }
+  if (MaybeFailure failure = ChooseModel()) return failure;
   if (MaybeFailure failure = LoadModel()) return failure;
-  return Decode();
+  return whole_ ? std::nullopt : Decode();
 }
 
 MaybeFailure PictureTask::FetchSource() {
@@ -118,20 +167,55 @@ MaybeFailure PictureTask::FetchSource() {
     return Failure(in_place ? ClassOfInPlaceError(source.status()) : ClassOfDownloadError(source.status()), source.status());
   }
   source_ = *std::move(source);
-  prepare_seconds_ += watch.seconds();
+  seconds_.prepare += watch.seconds();
+  return std::nullopt;
+}
+
+MaybeFailure PictureTask::CheckRegion() const {
+  const Size size = picture_size();
+  const Rect all{0, 0, size.width, size.height};
+  if (!all.empty() && !region_.empty() && all.Contains(region_)) return std::nullopt;
+  return Failure(v1::FAILURE_CLASS_BAD_INPUT, InvalidArgumentError("the job's list of files gives " + what() + " a size of " +
+                                                                   SizeText(size) + " pixels; submit it again"));
+}
+
+// The same for all tasks of the file: it depends on the file's bytes and size only.
+Result<Classes> PictureTask::Look(Classifier* classifier) {
+  std::optional<JpegTables> tables;
+  if (lease_.source().picture().format() == PictureFormatName(PictureFormat::kJpeg)) {
+    NSIC_ASSIGN_OR_RETURN(const std::optional<JpegQuantisation> read, ReadJpegQuantisation(source_->path()));
+    if (read) tables = JpegTables{read->luma, read->chroma};
+  }
+  if (whole_) {
+    return ClassifyPicture(
+        classifier, picture_size(), [this](const Rect& rect, float* planar) { return reader_->Read(rect, planar); }, tables, *cancel_);
+  }
+  const std::vector<Rect> crops = CropsToClassify(picture_size());
+  const Rect band{0, 0, picture_size().width, crops.front().height};
+  const int64_t bytes = TaskMemoryBytes(lease_.source().picture(), DecodesByRows(source_->path()), band, Rect(), 1);
+  NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<MemoryBudget::Reservation> memory, tools_->memory->Reserve(bytes, *cancel_));
+  BandReader reader(source_->path(), picture_size());
+  return ClassifyPicture(
+      classifier, picture_size(), [&](const Rect& rect, float* planar) { return reader.Read(rect, planar); }, tables, *cancel_);
+}
+
+MaybeFailure PictureTask::ChooseModel() {
+  const Stopwatch watch(tools_->clock);
+  Verdict verdict = Recommend([this](Classifier* classifier) { return Look(classifier); });
+  if (verdict.failure.has_value()) return std::move(verdict.failure);
+  if (!verdict.look_failed.ok()) return Failure(ClassOfDecodeError(verdict.look_failed), verdict.look_failed);
+  tools_->metrics->AddStageSeconds("score", watch.seconds());
+  seconds_.prepare += watch.seconds();
   return std::nullopt;
 }
 
 MaybeFailure PictureTask::Decode() {
   const v1::PictureInfo& picture = lease_.source().picture();
-  const Size size{picture.width(), picture.height()};
+  const Size size = picture_size();
   const Rect all{0, 0, size.width, size.height};
-  if (all.empty() || region_.empty() || !all.Contains(region_)) {
-    return Failure(v1::FAILURE_CLASS_BAD_INPUT, InvalidArgumentError("the job's list of files gives " + what() + " a size of " +
-                                                                     SizeText(size) + " pixels; submit it again"));
-  }
-  const Rect window = whole_ ? all : TileGrid(size, enhancer_->card().tiling).InputFor(region_);
-  const int64_t bytes = TaskMemoryBytes(picture, DecodesByRows(source_->path()), window, region_, enhancer_->card().scale);
+  const Rect window = whole_ ? all : enhancer_ == nullptr ? region_ : TileGrid(size, enhancer_->card().tiling).InputFor(region_);
+  const int scale = enhancer_ == nullptr ? 1 : enhancer_->card().scale;
+  const int64_t bytes = TaskMemoryBytes(picture, DecodesByRows(source_->path()), window, assesses() ? Rect() : region_, scale);
   if (MaybeFailure failure = Reserve(bytes)) {
     failure->message += " or have the picture split into tile tasks";
     return failure;
@@ -147,15 +231,25 @@ MaybeFailure PictureTask::Decode() {
                                  " of the job's list of files; submit it again"));
   }
   tools_->metrics->AddStageSeconds("decode", watch.seconds());
-  prepare_seconds_ += watch.seconds();
+  seconds_.prepare += watch.seconds();
   return std::nullopt;
 }
 
 MaybeFailure PictureTask::DoCompute() {
   if (MaybeFailure failure = MeasureSpeed()) return failure;
   const Stopwatch watch(tools_->clock);
-  const int scale = enhancer_->card().scale;
-  working_ = std::make_unique<WorkingPicture>(Scaled(region_, scale));
+  MaybeFailure failure = assesses() ? Assess() : enhancer_ == nullptr ? Copy() : Enhance();
+  if (failure.has_value()) return failure;
+  DescribeResult();
+  result_.set_compute_seconds(watch.seconds());
+  seconds_.compute = watch.seconds();
+  tools_->metrics->AddStageSeconds("compute", seconds_.compute);
+  tools_->metrics->AddDeviceSeconds(seconds_.compute, 0);
+  return std::nullopt;
+}
+
+MaybeFailure PictureTask::Enhance() {
+  working_ = std::make_unique<WorkingPicture>(Scaled(region_, enhancer_->card().scale));
   const auto read = [&](const Rect& rect, float* planar) { return reader_->Read(rect, planar); };
   const auto write = [&](const Rect& rect, const float* planar) {
     working_->Write(rect, planar);
@@ -163,13 +257,34 @@ MaybeFailure PictureTask::DoCompute() {
   };
   const Result<EnhanceStats> stats = enhancer_->Enhance(reader_->info().size, region_, read, write, *cancel_);
   if (!stats.ok()) return Failure(v1::FAILURE_CLASS_WORKER_FAULT, stats.status().WithContext(what()));
-  reader_.reset();
   if (stats->tiles_redone > 0) spdlog::warn("{}: {} of {} tiles were computed again in fp32", what(), stats->tiles_redone, stats->tiles);
-  DescribeResult();
-  result_.set_compute_seconds(watch.seconds());
   result_.set_tiles_redone(stats->tiles_redone);
-  tools_->metrics->AddStageSeconds("compute", result_.compute_seconds());
-  tools_->metrics->AddDeviceSeconds(result_.compute_seconds(), 0);
+  return std::nullopt;
+}
+
+// What needs no repair goes the same way without a network.
+MaybeFailure PictureTask::Copy() {
+  working_ = std::make_unique<WorkingPicture>(region_);
+  std::vector<float> planar(static_cast<size_t>(region_.width) * kCopiedRows * 3);
+  for (int top = region_.y; top < region_.bottom(); top += kCopiedRows) {
+    const Rect rows{region_.x, top, region_.width, std::min(kCopiedRows, region_.bottom() - top)};
+    const Status status = reader_->Read(rows, planar.data());
+    if (!status.ok()) return Failure(ClassOfDecodeError(status), status);
+    working_->Write(rows, planar.data());
+  }
+  return std::nullopt;
+}
+
+MaybeFailure PictureTask::Assess() {
+  const Result<double> score = ScoreBefore();
+  if (!score.ok()) return Failure(v1::FAILURE_CLASS_WORKER_FAULT, score.status().WithContext(what()));
+  result_.mutable_scores()->set_before(*score);
+  result_.mutable_scores()->set_after(*score);  // nothing is done to it
+  if (!recommends()) return std::nullopt;
+  Verdict verdict = Recommend([this](Classifier* classifier) { return Look(classifier); });
+  if (verdict.failure.has_value()) return std::move(verdict.failure);
+  if (!verdict.look_failed.ok()) return Failure(ClassOfDecodeError(verdict.look_failed), verdict.look_failed);
+  classes_ = std::move(verdict.classes);
   return std::nullopt;
 }
 
@@ -177,10 +292,22 @@ MaybeFailure PictureTask::DoFinish() {
   const Stopwatch watch(tools_->clock);
   NameOutput();
   Status status;
-  if (whole_) {
+  if (assesses()) {
+    v1::Assessment assessment;
+    assessment.set_score(result_.scores().before());
+    for (const auto& [label, probability] : classes_) {
+      v1::Assessment::Class* const added = assessment.add_classes();
+      added->set_label(label);
+      added->set_probability(probability);
+    }
+    status = WriteFileAtomically(output_path_, assessment.SerializeAsString());
+    result_.set_width(region_.width);
+    result_.set_height(region_.height);
+  } else if (whole_) {
     const FinishOptions options = ToFinishOptions(lease_.options());
     status = FinishPicture(source_->path(), *working_, options, output_path_);
-    const Size size = OutputSize({region_.width, region_.height}, enhancer_->card().scale, options);
+    const int scale = enhancer_ == nullptr ? 1 : enhancer_->card().scale;
+    const Size size = OutputSize({region_.width, region_.height}, scale, options);
     result_.set_width(size.width);
     result_.set_height(size.height);
   } else {
@@ -192,9 +319,52 @@ MaybeFailure PictureTask::DoFinish() {
   const Status unchanged = source_->CheckUnchanged();
   if (!unchanged.ok()) return Failure(v1::FAILURE_CLASS_BAD_INPUT, unchanged);
   if (!status.ok()) return Failure(ClassOfOutputError(status), status.WithContext(what()));
-  tools_->metrics->AddStageSeconds("finish", watch.seconds());
-  RecordDone(static_cast<double>(region_.area()) * 1e-6, prepare_seconds_, result_.compute_seconds(), watch.seconds());
+  seconds_.finish = watch.seconds();
+  tools_->metrics->AddStageSeconds("finish", seconds_.finish);
+  megapixels_ = static_cast<double>(region_.area()) * 1e-6;
   return std::nullopt;
+}
+
+Result<double> PictureTask::ScoreBefore() {
+  return ScoreOf({region_.width, region_.height}, [this](const Rect& rect, float* planar) {
+    return reader_->Read({region_.x + rect.x, region_.y + rect.y, rect.width, rect.height}, planar);
+  });
+}
+
+Result<double> PictureTask::ScoreAfter() {
+  if (whole_) {
+    working_.reset();
+    NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<PictureReader> delivered, PictureReader::Open(output_path_));
+    return ScoreOf(delivered->info().size, [&](const Rect& rect, float* planar) { return delivered->Read(rect, planar); });
+  }
+  const Size size{working_->rect().width, working_->rect().height};
+  return ScoreOf(size, [this](const Rect& rect, float* planar) {
+    ReadWorking(*working_, rect, planar);
+    return OkStatus();
+  });
+}
+
+Status PictureTask::ScoreBoth() {
+  NSIC_ASSIGN_OR_RETURN(const double before, ScoreBefore());
+  NSIC_ASSIGN_OR_RETURN(const double after, ScoreAfter());
+  result_.mutable_scores()->set_before(before);
+  result_.mutable_scores()->set_after(after);
+  return OkStatus();
+}
+
+void PictureTask::DoScore() {
+  if (scores() && !assesses()) NoteJudgingError(ScoreBoth());
+  // Where it chose no model it is for the report: one task of the file is enough.
+  const bool tells = recommends() && !chooses_model() && !assesses() && region_.x == 0 && region_.y == 0;
+  if (tells) {
+    if (!whole_) {  // to look takes memory of its own, for which a task that holds some must not wait
+      reader_.reset();
+      working_.reset();
+      memory_.reset();
+    }
+    const Verdict verdict = Recommend([this](Classifier* classifier) { return Look(classifier); });
+    NoteJudgingError(verdict.failure.has_value() ? UnavailableError(verdict.failure->message) : verdict.look_failed);
+  }
 }
 
 }  // namespace nsic

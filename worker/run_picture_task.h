@@ -1,4 +1,5 @@
-// A picture, or a tile of one: fetch, load, decode | compute | finish.
+// A picture, or a tile of one: fetch, load, decode | compute | finish | score. Or, where nothing is to be restored: fetch, decode | judge |
+// write down what was found.
 #ifndef NSIC_WORKER_RUN_PICTURE_TASK_H_
 #define NSIC_WORKER_RUN_PICTURE_TASK_H_
 
@@ -32,10 +33,22 @@ class PictureTask : public Task {
   MaybeFailure DoPrepare() override;
   MaybeFailure DoCompute() override;
   MaybeFailure DoFinish() override;
+  void DoScore() override;
   void Drop() override;
 
+  bool assesses() const { return lease_.options().assess(); }
+  Size picture_size() const { return {lease_.source().picture().width(), lease_.source().picture().height()}; }
   MaybeFailure FetchSource();
+  MaybeFailure CheckRegion() const;
   MaybeFailure Decode();
+  Result<Classes> Look(Classifier* classifier);
+  MaybeFailure ChooseModel();
+  MaybeFailure Enhance();
+  MaybeFailure Copy();
+  MaybeFailure Assess();
+  Result<double> ScoreBefore();
+  Result<double> ScoreAfter();
+  Status ScoreBoth();
   TaskFailure Failure(v1::FailureClass failure_class, const Status& status) const;
 
   const bool whole_;
@@ -44,7 +57,7 @@ class PictureTask : public Task {
   std::unique_ptr<SourceHandle> source_;
   std::unique_ptr<PictureReader> reader_;
   std::unique_ptr<WorkingPicture> working_;
-  double prepare_seconds_ = 0;
+  Classes classes_;  // of an assessment, as is its score
 };
 
 }  // namespace nsic

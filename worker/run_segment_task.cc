@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -51,6 +52,20 @@ v1::FailureClass ClassOfVideoError(const Status& status) {
     default: return v1::FAILURE_CLASS_WORKER_FAULT;
   }
 }
+
+// In the place of an enhancer where nothing is to repair.
+class CopyFrames : public FrameEnhancer {
+ public:
+  explicit CopyFrames(Size frame) : floats_(3 * frame.area()) {}
+  Result<EnhanceStats> Enhance(const float* before, float* after, const CancelToken& /*cancel*/) override {
+    std::copy(before, before + floats_, after);
+    return EnhanceStats();
+  }
+  int64_t memory_bytes() const override { return 0; }
+
+ private:
+  const int64_t floats_;
+};
 
 }  // namespace
 
@@ -116,13 +131,16 @@ MaybeFailure SegmentTask::DoPrepare() {
     return TaskFailure{in_place ? ClassOfInPlaceError(source.status()) : ClassOfDownloadError(source.status()), source.status().message()};
   }
   tools_->metrics->AddStageSeconds("fetch", watch.seconds());
-  prepare_seconds_ = watch.seconds();
+  seconds_.prepare = watch.seconds();
+  if (chooses_model()) {
+    if (MaybeFailure failure = ChooseModel()) return failure;
+  }
   if (MaybeFailure failure = LoadModel()) return failure;
   if (MaybeFailure failure = ReserveMemory()) return failure;
   const Stopwatch opening(tools_->clock);
   if (MaybeFailure failure = OpenVideo(*std::move(source))) return failure;
   tools_->metrics->AddStageSeconds("decode", opening.seconds());
-  prepare_seconds_ += opening.seconds();
+  seconds_.prepare += opening.seconds();
   return std::nullopt;
 }
 
@@ -166,11 +184,67 @@ Result<std::unique_ptr<ByteSource>> SegmentTask::OpenSource() {
   return std::unique_ptr<ByteSource>(std::make_unique<WatchedSource>(std::move(source), source_error_));
 }
 
+Result<VideoIndex> SegmentTask::FetchIndex() {
+  const v1::BlobRef& blob = lease_.source().video().index();
+  if (blob.size() < 1 || blob.size() > kMaxIndexBytes) return DataLossError(lease_.source().path() + " has no index of its frames");
+  NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> source, tools_->ranges->Open(blob.sha256(), blob.size(), what(), *cancel_));
+  std::string bytes(static_cast<size_t>(blob.size()), '\0');
+  for (size_t at = 0; at < bytes.size();) {
+    NSIC_ASSIGN_OR_RETURN(const size_t got, source->Read(static_cast<int64_t>(at), bytes.data() + at, bytes.size() - at));
+    if (got == 0) return DataLossError("the index of " + lease_.source().path() + " is cut short");
+    at += got;
+  }
+  v1::VideoIndex message;
+  if (!message.ParseFromString(bytes)) return DataLossError("the index of " + lease_.source().path() + " cannot be read");
+  Result<VideoIndex> index = FromMessage(message);
+  if (!index.ok()) return DataLossError("the index of " + lease_.source().path() + " " + index.status().message());
+  return index;
+}
+
+// The same for all segments of the file: it depends on the file's bytes and index only.
+Result<Classes> SegmentTask::Look(Classifier* classifier) {
+  NSIC_ASSIGN_OR_RETURN(const VideoIndex index, FetchIndex());
+  NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<MemoryBudget::Reservation> memory,
+                        tools_->memory->Reserve(ClassifyVideoBytes(info_), *cancel_));
+  NSIC_ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> source, OpenSource());
+  return ClassifyVideo(classifier, std::move(source), info_, index, *cancel_);
+}
+
+MaybeFailure SegmentTask::ChooseModel() {
+  const Stopwatch watch(tools_->clock);
+  Verdict verdict = Recommend([this](Classifier* classifier) { return Look(classifier); });
+  if (verdict.failure.has_value()) return std::move(verdict.failure);
+  if (!verdict.look_failed.ok()) return DecodeFailure(verdict.look_failed);
+  tools_->metrics->AddStageSeconds("score", watch.seconds());
+  seconds_.prepare += watch.seconds();
+  return std::nullopt;
+}
+
+// Sees to it that frames are scored on their way, where they are to be.
+Status SegmentTask::OpenJudge() {
+  const std::optional<FramesToScore> frames = ChooseFramesToScore(lease_.options(), lease_.source().video());
+  if (!frames) return OkStatus();
+  VideoInfo delivered = info_;
+  delivered.size = plan_.size;
+  delivered.pixel_format = plan_.pixel_format;
+  delivered.colour = OutputColour(info_, plan_);
+  NSIC_ASSIGN_OR_RETURN(std::unique_ptr<FrameConverter> to_rgb, FrameConverter::Make(delivered, plan_, FrameOptions()));
+  stages_.judge = std::make_unique<FrameJudge>(
+      *frames, segment_.first, info_.size, plan_.size, std::move(to_rgb),
+      [this](Size size, const ReadPixels& read) { return ScoreOf(size, read); }, tools_->clock);
+  return OkStatus();
+}
+
 MaybeFailure SegmentTask::ReserveMemory() {
-  const int scale = enhancer_->card().scale;
-  stages_.enhancer = enhancer_->ForFrames(info_.size, ThresholdOf(lease_.options().static_threshold()));
+  const int scale = network_scale();
+  if (enhancer_ == nullptr) {
+    stages_.enhancer = std::make_unique<CopyFrames>(info_.size);
+  } else {
+    stages_.enhancer = enhancer_->ForFrames(info_.size, ThresholdOf(lease_.options().static_threshold()));
+  }
   const int64_t codecs = DecoderBytes(info_, kDecoderThreads) + EncoderBytes(plan_) + stages_.enhancer->memory_bytes() +
-                         ConverterBytes(info_, plan_, ToFrameOptions(lease_.options(), scale));
+                         ConverterBytes(info_, plan_, ToFrameOptions(lease_.options(), scale)) +
+                         (scores() ? 3 * int64_t{sizeof(float)} * plan_.size.area() : 0);
   buffers_ = FrameBuffers();
   // Two tasks should fit: while one ends, the next one begins.
   if (2 * (codecs + buffers_.bytes(info_.size, scale)) > tools_->memory->capacity()) buffers_ = kTightBuffers;
@@ -178,12 +252,13 @@ MaybeFailure SegmentTask::ReserveMemory() {
 }
 
 MaybeFailure SegmentTask::OpenVideo(std::unique_ptr<ByteSource> source) {
-  const FrameOptions options = ToFrameOptions(lease_.options(), enhancer_->card().scale);
+  const FrameOptions options = ToFrameOptions(lease_.options(), network_scale());
   for (std::unique_ptr<FrameConverter>* const converter : {&stages_.to_rgb, &stages_.finisher}) {
     Result<std::unique_ptr<FrameConverter>> made = FrameConverter::Make(info_, plan_, options);
     if (!made.ok()) return TaskFailure{ClassOfVideoError(made.status()), made.status().WithContext(what()).message()};
     *converter = *std::move(made);
   }
+  if (scores()) NoteJudgingError(OpenJudge());
   ReadVideoOptions reading;
   reading.tolerate = lease_.options().tolerate();
   reading.threads = kDecoderThreads;
@@ -247,8 +322,7 @@ MaybeFailure SegmentTask::RunPipeline() {
   Result<std::unique_ptr<SegmentWriter>> writer = SegmentWriter::Open(output_path_, info_, plan_);
   if (!writer.ok()) return TaskFailure{ClassOfOutputError(writer.status()), writer.status().WithContext(what()).message()};
   stages_.writer = *std::move(writer);
-  const int scale = enhancer_ == nullptr ? 1 : enhancer_->card().scale;
-  pipeline_ = std::make_unique<FramePipeline>(std::move(stages_), info_.size, scale, buffers_, tools_->clock, *cancel_);
+  pipeline_ = std::make_unique<FramePipeline>(std::move(stages_), info_.size, network_scale(), buffers_, tools_->clock, *cancel_);
   if (const std::optional<FramePipeline::Failure> failure = pipeline_->Compute()) return PipelineFailure(*failure);
   return std::nullopt;
 }
@@ -259,7 +333,7 @@ MaybeFailure SegmentTask::DoCompute() {
   const Stopwatch watch(tools_->clock);
   if (MaybeFailure failure = RunPipeline()) return failure;
   DescribeResult();
-  compute_seconds_ = watch.seconds();
+  seconds_.compute = watch.seconds();
   return std::nullopt;
 }
 
@@ -282,7 +356,10 @@ MaybeFailure SegmentTask::DoFinish() {
   result_.set_height(plan_.size.height);
   result_.set_frames(stats.frames);
   tools_->metrics->AddStageSeconds("decode", stats.decode_seconds);
-  tools_->metrics->AddStageSeconds("finish", stats.encode_seconds);
+  const FrameJudge* const judge = pipeline_->judge();
+  const double judge_seconds = judge == nullptr ? 0 : judge->seconds();
+  tools_->metrics->AddStageSeconds("finish", stats.encode_seconds - judge_seconds);
+  seconds_.score = judge_seconds;
   if (encodes_only()) {
     result_.set_model_id(lease_.options().model_id());
     result_.set_device(tools_->device);
@@ -295,11 +372,33 @@ MaybeFailure SegmentTask::DoFinish() {
   result_.set_tiles_repeated(stats.tiles.tiles_repeated);
   for (const int frame : pipeline_->concealed()) result_.add_frames_concealed(frame);
   tools_->metrics->AddStageSeconds("compute", stats.compute_seconds);
-  tools_->metrics->AddDeviceSeconds(stats.compute_seconds, compute_seconds_ - stats.compute_seconds);
+  tools_->metrics->AddDeviceSeconds(stats.compute_seconds, seconds_.compute - stats.compute_seconds);
   tools_->metrics->AddFrames(model_name(), stats.frames, stats.frames_repeated, stats.tiles.tiles_repeated);
-  const double megapixels = static_cast<double>(info_.size.area()) * stats.frames * 1e-6;
-  RecordDone(megapixels, prepare_seconds_, compute_seconds_, watch.seconds());
+  if (judge != nullptr) TakeScores(*judge);
+  megapixels_ = static_cast<double>(info_.size.area()) * stats.frames * 1e-6;
+  seconds_.finish = watch.seconds();
   return std::nullopt;
+}
+
+void SegmentTask::DoScore() {
+  if (!tells_for_file() || encodes_only()) return;
+  // To look takes memory of its own, for which a task that holds some must not wait.
+  pipeline_.reset();
+  memory_.reset();
+  const Verdict verdict = Recommend([this](Classifier* classifier) { return Look(classifier); });
+  NoteJudgingError(verdict.failure.has_value() ? UnavailableError(verdict.failure->message) : verdict.look_failed);
+}
+
+void SegmentTask::TakeScores(const FrameJudge& judge) {
+  NoteJudgingError(judge.status());
+  if (judge.scores().empty()) return;
+  v1::Scores& scores = *result_.mutable_scores();
+  const auto count = static_cast<double>(judge.scores().size());
+  for (const v1::FrameScore& frame : judge.scores()) {
+    *scores.add_frames() = frame;
+    scores.set_before(scores.before() + frame.before() / count);
+    scores.set_after(scores.after() + frame.after() / count);
+  }
 }
 
 }  // namespace nsic

@@ -30,11 +30,22 @@ class SegmentTask : public Task {
   MaybeFailure DoPrepare() override;
   MaybeFailure DoCompute() override;
   MaybeFailure DoFinish() override;
+  void DoScore() override;  // frames are scored on their way: only what the video needs is still to be said
   void Drop() override;
 
   MaybeFailure ReadLease();
   Result<std::unique_ptr<ByteSource>> OpenSource();
   MaybeFailure ReserveMemory();
+  // Whether this is the task that says what the file needs, where the recommender chooses no model.
+  bool tells_for_file() const {
+    return recommends() && !chooses_model() && lease_.segment().frames().first() == lease_.source().video().range().first();
+  }
+  Result<VideoIndex> FetchIndex();
+  Result<Classes> Look(Classifier* classifier);
+  MaybeFailure ChooseModel();
+  Status OpenJudge();
+  void TakeScores(const FrameJudge& judge);
+  int network_scale() const { return enhancer_ == nullptr ? 1 : enhancer_->card().scale; }
   bool encodes_only() const { return lease_.segment().step() == v1::SEGMENT_STEP_ENCODE; }
   MaybeFailure OpenVideo(std::unique_ptr<ByteSource> source);
   MaybeFailure OpenChunks();
@@ -53,8 +64,6 @@ class SegmentTask : public Task {
   FrameStages stages_;
   FrameBuffers buffers_;
   std::unique_ptr<FramePipeline> pipeline_;
-  double prepare_seconds_ = 0;
-  double compute_seconds_ = 0;
 };
 
 }  // namespace nsic

@@ -9,12 +9,17 @@
 #include <utility>
 
 #include "core/base/digest.h"
+#include "worker/deliver_result.h"
 
 namespace nsic {
 namespace {
 
 // Above this, what a task has freed is given back to the system at its end: glibc would keep it.
 constexpr int64_t kTrimBytes = int64_t{64} << 20;
+
+TaskFailure ModelFailure(const ModelError& error) {
+  return {error.fetching ? ClassOfDownloadError(error.status) : v1::FAILURE_CLASS_WORKER_FAULT, error.status.message()};
+}
 
 }  // namespace
 
@@ -51,7 +56,13 @@ v1::FailureClass ClassOfOutputError(const Status& status) {
 }
 
 Task::Task(v1::LeasedTask lease, const TaskTools* tools)
-    : lease_(std::move(lease)), tools_(tools), cancel_(std::make_shared<CancelToken>()) {}
+    : lease_(std::move(lease)), tools_(tools), cancel_(std::make_shared<CancelToken>()), model_name_(lease_.options().model_name()) {
+  if (chooses_model()) return;
+  model_.set_model_id(lease_.options().model_id());
+  model_.set_name(lease_.options().model_name());
+  model_.set_blob(lease_.model_blob());
+  model_.set_blob_size(lease_.model_blob_size());
+}
 
 Task::~Task() {
   if (!output_path_.empty()) ::unlink(output_path_.c_str());
@@ -66,11 +77,20 @@ MaybeFailure Task::Compute() {
 }
 
 MaybeFailure Task::Finish() {
-  return Step([this] {
-    MaybeFailure end = DoFinish();
-    if (!end.has_value()) LetGo();
-    return end;
-  });
+  return Step([this] { return DoFinish(); });
+}
+
+void Task::Score() {
+  const Stopwatch watch(tools_->clock);
+  try {
+    DoScore();
+  } catch (const std::bad_alloc&) {
+    NoteJudgingError(ResourceExhaustedError("out of memory on this worker; start it with a smaller --max-memory"));
+  }
+  seconds_.score += watch.seconds();
+  tools_->metrics->AddStageSeconds("score", seconds_.score);
+  if (megapixels_ > 0) RecordDone();
+  LetGo();
 }
 
 MaybeFailure Task::Step(const std::function<MaybeFailure()>& step) {
@@ -78,10 +98,18 @@ MaybeFailure Task::Step(const std::function<MaybeFailure()>& step) {
   try {
     end = cancel_->cancelled() ? TaskFailure{v1::FAILURE_CLASS_TRANSIENT, "cancelled"} : step();
   } catch (const std::bad_alloc&) {
-    end = TaskFailure{v1::FAILURE_CLASS_WORKER_FAULT, "out of memory on this worker; start it with a smaller --max-memory"};
+    end = OutOfMemory();
   }
   if (end.has_value()) LetGo();
   return end;
+}
+
+TaskFailure Task::OutOfMemory() {
+  if (tools_->memory->Halve(memory_ == nullptr ? 0 : memory_->bytes())) {
+    spdlog::warn("{}: out of memory; from now on this worker holds less at once", what());
+    return {v1::FAILURE_CLASS_TRANSIENT, "out of memory on this worker, beside other tasks; it holds fewer at once from now on"};
+  }
+  return {v1::FAILURE_CLASS_WORKER_FAULT, "out of memory on this worker; start it with a smaller --max-memory"};
 }
 
 void Task::LetGo() {
@@ -93,10 +121,56 @@ void Task::LetGo() {
 }
 
 MaybeFailure Task::LoadModel() {
+  if (model_.model_id().empty()) return std::nullopt;
   ModelError error;
-  enhancer_ = tools_->models->Get(lease_.options().model_id(), lease_.model_blob(), lease_.model_blob_size(), *cancel_, &error);
-  if (enhancer_ != nullptr) return std::nullopt;
-  return TaskFailure{error.fetching ? ClassOfDownloadError(error.status) : v1::FAILURE_CLASS_WORKER_FAULT, error.status.message()};
+  enhancer_ = tools_->models->Get(model_.model_id(), model_.blob(), model_.blob_size(), *cancel_, &error);
+  if (enhancer_ == nullptr) return ModelFailure(error);
+  if (!chooses_model() || enhancer_->card().scale == 1) return std::nullopt;
+  return TaskFailure{v1::FAILURE_CLASS_WORKER_FAULT, "the recommended model " + model_.name() + " changes the size of pictures"};
+}
+
+Task::Verdict Task::Recommend(const std::function<Result<Classes>(Classifier*)>& look) {
+  Verdict verdict;
+  ModelError error;
+  const v1::PackRef& recommender = lease_.options().recommender();
+  const std::shared_ptr<Classifier> classifier = tools_->models->GetClassifier(recommender, *cancel_, &error);
+  if (classifier == nullptr) {
+    verdict.failure = ModelFailure(error);
+    return verdict;
+  }
+  const std::string key = lease_.source().content().sha256() + " " + recommender.model_id();
+  Result<Classes> classes = tools_->judge->Classify(classifier.get(), key, look);
+  if (!classes.ok()) {
+    verdict.look_failed = classes.status();
+    return verdict;
+  }
+  verdict.classes = *std::move(classes);
+  const auto& [label, probability] = verdict.classes.front();
+  v1::Recommendation& told = *result_.mutable_recommendation();
+  told.set_label(label);
+  told.set_probability(std::clamp(probability, 0.0, 1.0));
+  v1::PackRef chosen;
+  for (const v1::Candidate& candidate : lease_.options().candidates()) {
+    if (candidate.label() == label) chosen = candidate.pack();
+  }
+  told.set_model(chosen.name());
+  if (!chooses_model()) return verdict;
+  model_ = chosen;
+  model_name_ = model_.model_id().empty() ? "none" : model_.name();
+  return verdict;
+}
+
+Result<double> Task::ScoreOf(Size picture, const ReadPixels& read) {
+  ModelError error;
+  const std::shared_ptr<Scorer> scorer = tools_->models->GetScorer(lease_.options().scorer(), *cancel_, &error);
+  if (scorer == nullptr) return error.status;
+  return tools_->judge->Score(scorer.get(), lease_.options().assess() ? BlocksToScore(picture) : SamplesToScore(picture), read, *cancel_);
+}
+
+void Task::NoteJudgingError(const Status& status) {
+  if (status.ok() || cancel_->cancelled() || !result_.judging_error().empty()) return;
+  spdlog::warn("{}: not judged: {}", what(), status.message());
+  result_.set_judging_error(ToMessage(status.message()));
 }
 
 MaybeFailure Task::Reserve(int64_t bytes) {
@@ -107,8 +181,8 @@ MaybeFailure Task::Reserve(int64_t bytes) {
 }
 
 MaybeFailure Task::MeasureSpeed() {
-  const std::string& model_id = lease_.options().model_id();
-  if (tools_->speeds->Knows(model_id)) return std::nullopt;
+  const std::string& model_id = lease_.options().model_id();  // a recommender's speed is that of what it chooses
+  if (enhancer_ == nullptr || tools_->speeds->Knows(model_id)) return std::nullopt;
   const Result<SpeedSample> sample = BenchmarkEnhancer(enhancer_.get(), *tools_->clock, *cancel_);
   if (!sample.ok()) return TaskFailure{v1::FAILURE_CLASS_WORKER_FAULT, sample.status().message()};
   tools_->speeds->Record(model_id, sample->megapixels, sample->seconds, PrecisionName(enhancer_->precision()));
@@ -117,18 +191,19 @@ MaybeFailure Task::MeasureSpeed() {
 }
 
 void Task::DescribeResult() {
-  result_.set_model_id(lease_.options().model_id());
-  result_.set_precision(std::string(PrecisionName(enhancer_->precision())));
+  result_.set_model_id(model_.model_id());
+  if (enhancer_ != nullptr) result_.set_precision(std::string(PrecisionName(enhancer_->precision())));
   result_.set_device(tools_->device);
 }
 
 void Task::NameOutput() { output_path_ = tools_->outbox + "/" + RandomHex(8); }
 
-void Task::RecordDone(double megapixels, double prepare_seconds, double compute_seconds, double finish_seconds) {
-  result_.set_seconds(prepare_seconds + compute_seconds + finish_seconds);
-  const double slowest = std::max({prepare_seconds, compute_seconds, finish_seconds});
-  tools_->speeds->Record(lease_.options().model_id(), megapixels, slowest, result_.precision());
-  tools_->metrics->AddDone(model_name(), megapixels, result_.seconds(), result_.tiles_redone());
+void Task::RecordDone() {
+  result_.set_seconds(seconds_.prepare + seconds_.compute + seconds_.finish);
+  const double slowest = std::max({seconds_.prepare, seconds_.compute, seconds_.finish, seconds_.score});
+  // What passes untouched would make the job's other files look quick.
+  if (enhancer_ != nullptr) tools_->speeds->Record(lease_.options().model_id(), megapixels_, slowest, result_.precision());
+  tools_->metrics->AddDone(model_name(), megapixels_, result_.seconds(), result_.tiles_redone());
 }
 
 }  // namespace nsic

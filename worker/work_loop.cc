@@ -65,8 +65,8 @@ MemoryShares ShareMemory(int64_t max_memory) {
   return shares;
 }
 
-Result<std::unique_ptr<WorkLoop>> WorkLoop::Make(WorkerOptions options, EnhancerLoader load, const Clock* clock, WorkerMetrics* metrics) {
-  std::unique_ptr<WorkLoop> loop(new WorkLoop(std::move(options), std::move(load), clock, metrics));
+Result<std::unique_ptr<WorkLoop>> WorkLoop::Make(WorkerOptions options, ModelLoaders loaders, const Clock* clock, WorkerMetrics* metrics) {
+  std::unique_ptr<WorkLoop> loop(new WorkLoop(std::move(options), std::move(loaders), clock, metrics));
   NSIC_RETURN_IF_ERROR(MakeFolders(loop->options_.cache));
   NSIC_ASSIGN_OR_RETURN(loop->cache_, BlobCache::Open(loop->options_.cache, CacheLimit(loop->options_.cache), loop->transfer_.get()));
   NSIC_ASSIGN_OR_RETURN(loop->sources_, SourceFetcher::Make(loop->options_.media_roots, loop->cache_.get()));
@@ -74,13 +74,14 @@ Result<std::unique_ptr<WorkLoop>> WorkLoop::Make(WorkerOptions options, Enhancer
   loop->memory_ = std::make_unique<MemoryBudget>(shares.pictures);
   ModelShelf::Options shelf;
   shelf.weights_budget = shares.weights;
-  loop->models_ = std::make_unique<ModelShelf>(shelf, loop->load_, loop->cache_.get(), clock);
+  loop->models_ = std::make_unique<ModelShelf>(shelf, loop->loaders_, loop->cache_.get(), clock);
   loop->tools_.sources = loop->sources_.get();
   loop->ranges_ = std::make_unique<RangeReader>(loop->cache_.get(), loop->transfer_.get());
   loop->tools_.ranges = loop->ranges_.get();
   loop->tools_.models = loop->models_.get();
   loop->tools_.memory = loop->memory_.get();
   loop->tools_.speeds = &loop->speeds_;
+  loop->tools_.judge = &loop->judge_;
   loop->tools_.metrics = metrics;
   loop->tools_.clock = clock;
   loop->tools_.outbox = loop->cache_->outbox();
@@ -88,11 +89,11 @@ Result<std::unique_ptr<WorkLoop>> WorkLoop::Make(WorkerOptions options, Enhancer
   return loop;
 }
 
-WorkLoop::WorkLoop(WorkerOptions options, EnhancerLoader load, const Clock* clock, WorkerMetrics* metrics)
+WorkLoop::WorkLoop(WorkerOptions options, ModelLoaders loaders, const Clock* clock, WorkerMetrics* metrics)
     : options_(std::move(options)),
       clock_(clock),
       metrics_(metrics),
-      load_(std::move(load)),
+      loaders_(std::move(loaders)),
       channel_(OpenChannel(options_.coordinator, options_.token)),
       transfer_(std::make_unique<BlobTransfer>(channel_, Patiently())),
       session_(std::make_unique<Session>(channel_, Registration(options_), options_.coordinator, clock)),
@@ -112,6 +113,7 @@ Status WorkLoop::Run() {
   stages.emplace_back([this] { PrepareTasks(); });
   stages.emplace_back([this] { ComputeTasks(); });
   stages.emplace_back([this] { FinishTasks(); });
+  stages.emplace_back([this] { ScoreTasks(); });
   stages.emplace_back([this] { DeliverTasks(); });
   {
     // Each stage ends when the one before it has; this thread only sees to it that a drain does not wait for ever.
@@ -315,7 +317,17 @@ void WorkLoop::ComputeTasks() {
 
 void WorkLoop::FinishTasks() {
   while (const std::optional<HeldPtr> next = computed_.Pop()) {
-    (*next)->failure = (*next)->task->Finish();
+    const HeldPtr& held = *next;
+    held->failure = held->task->Finish();
+    (held->failure.has_value() ? ended_ : finished_).Push(held);
+  }
+  finished_.Close();
+  LeaveStage();
+}
+
+void WorkLoop::ScoreTasks() {
+  while (const std::optional<HeldPtr> next = finished_.Pop()) {
+    (*next)->task->Score();
     ended_.Push(*next);
   }
   LeaveStage();

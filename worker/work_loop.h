@@ -1,6 +1,6 @@
 // The worker: takes tasks from the coordinator and passes them through its stages, each on a thread of its own.
 //
-//   take (lease) -> prepare (fetch, load, decode) -> compute -> finish (encode) -> deliver (upload, complete)
+//   take (lease) -> prepare (fetch, load, decode) -> compute -> finish (encode) -> score -> deliver (upload, complete)
 //
 // The queues between them are short, so at any time about one task computes, one is ready and one is being made ready; the rest of a
 // batch waits in `take`, from where it can be given back. A lease keeper renews everything held.
@@ -29,6 +29,7 @@
 #include "worker/deliver_result.h"
 #include "worker/fetch_source.h"
 #include "worker/hold_session.h"
+#include "worker/judge_pictures.h"
 #include "worker/keep_leases.h"
 #include "worker/measure_speed.h"
 #include "worker/memory_budget.h"
@@ -69,7 +70,7 @@ MemoryShares ShareMemory(int64_t max_memory);  // at least kLeastMaxMemory
 class WorkLoop {
  public:
   // Opens the cache and the media roots; nothing is sent yet. `clock` and `metrics` must outlive the loop.
-  static Result<std::unique_ptr<WorkLoop>> Make(WorkerOptions options, EnhancerLoader load, const Clock* clock, WorkerMetrics* metrics);
+  static Result<std::unique_ptr<WorkLoop>> Make(WorkerOptions options, ModelLoaders loaders, const Clock* clock, WorkerMetrics* metrics);
   ~WorkLoop();
 
   // Works until drained: OK. Or until the coordinator refuses this worker: that status. Call once.
@@ -89,12 +90,13 @@ class WorkLoop {
   };
   using HeldPtr = std::shared_ptr<Held>;
 
-  WorkLoop(WorkerOptions options, EnhancerLoader load, const Clock* clock, WorkerMetrics* metrics);
+  WorkLoop(WorkerOptions options, ModelLoaders loaders, const Clock* clock, WorkerMetrics* metrics);
 
   void TakeTasks();
   void PrepareTasks();
   void ComputeTasks();
   void FinishTasks();
+  void ScoreTasks();
   void DeliverTasks();
   void LeaveStage();  // each stage but the last, at its end: all of them put tasks into `ended_`
 
@@ -109,7 +111,7 @@ class WorkLoop {
   const WorkerOptions options_;
   const Clock* const clock_;
   WorkerMetrics* const metrics_;
-  const EnhancerLoader load_;
+  const ModelLoaders loaders_;
 
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<BlobTransfer> transfer_;
@@ -120,6 +122,7 @@ class WorkLoop {
   std::unique_ptr<ModelShelf> models_;
   std::unique_ptr<MemoryBudget> memory_;
   SpeedBook speeds_;
+  PictureJudge judge_;
   TaskTools tools_;
   std::unique_ptr<Deliverer> deliverer_;
   std::unique_ptr<LeaseKeeper> keeper_;
@@ -131,8 +134,9 @@ class WorkLoop {
   BoundedQueue<HeldPtr> waiting_{1};
   BoundedQueue<HeldPtr> prepared_{1};
   BoundedQueue<HeldPtr> computed_{1};
+  BoundedQueue<HeldPtr> finished_{1};
   BoundedQueue<HeldPtr> ended_{64};  // results are files by then: many can wait while the coordinator is away
-  std::atomic<int> stages_before_delivery_{4};
+  std::atomic<int> stages_before_delivery_{5};
 
   std::mutex mutex_;
   std::condition_variable changed_;

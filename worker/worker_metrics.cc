@@ -32,7 +32,7 @@ WorkerMetrics::WorkerMetrics()
                         .Register(*registry_)),
       stage_seconds_(prometheus::BuildCounter()
                          .Name("nsic_worker_stage_seconds_total")
-                         .Help("Seconds spent in each stage (fetch, decode, compute, finish, upload); stages overlap")
+                         .Help("Seconds spent in each stage (fetch, decode, compute, finish, score, upload); stages overlap")
                          .Register(*registry_)),
       busy_(prometheus::BuildGauge().Name("nsic_worker_busy").Help("1 while the engine computes, else 0").Register(*registry_).Add({})),
       device_seconds_(prometheus::BuildCounter()
@@ -59,7 +59,7 @@ WorkerMetrics::WorkerMetrics()
                           .Help("Tiles of the other frames that were not computed because their input had not changed")
                           .Register(*registry_)) {
   // All stages from the start: a rate() over a series that has just begun would miss its first value.
-  for (const char* stage : {"fetch", "decode", "compute", "finish", "upload"}) stage_seconds_.Add({{"stage", stage}});
+  for (const char* stage : {"fetch", "decode", "compute", "finish", "score", "upload"}) stage_seconds_.Add({{"stage", stage}});
 }
 
 // prometheus-cpp brings a server of its own, whose threads have stacks of 100 KiB. LibTorch and OpenBLAS claim so much thread-local

@@ -32,7 +32,7 @@ class WorkerMetrics {
   void AddFrames(const std::string& model, int frames, int frames_repeated, int64_t tiles_repeated);
   // `error_class`: "bad_input", "worker_fault" or "transient".
   void CountError(const std::string& model, const std::string& error_class);
-  // `stage`: "fetch", "decode", "compute", "finish" or "upload".
+  // `stage`: "fetch", "decode", "compute", "finish", "score" or "upload".
   void AddStageSeconds(const std::string& stage, double seconds);
   void SetBusy(bool busy);
   // How long the compute device worked, and how long it did not though a task was there: not decoded yet, or not encoded yet.

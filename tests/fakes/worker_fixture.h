@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -37,6 +38,8 @@ struct EngineScript {
   std::atomic<int> cancelled{0};
   std::atomic<bool> out_of_memory{false};
   std::atomic<bool> not_a_number{false};
+  std::atomic<int> scored{0};  // calls
+  std::atomic<int> classified{0};
 };
 
 // Does what the script says; CANCELLED, or an error of its.
@@ -89,6 +92,48 @@ class ScriptedEnhancer : public Enhancer {
   bool benchmarked_ = false;
 };
 
+// Scores by a rule that a test can follow: the mean of all samples, as hundredths.
+class FakeScorer : public Scorer {
+ public:
+  explicit FakeScorer(EngineScript* script) : script_(script) {}
+  Result<PictureQuality> Score(const PlanarImage& picture) override {
+    ++script_->scored;
+    if (script_->not_a_number) return DataLossError("the network gives NaN or Inf for this picture");
+    double sum = 0;
+    for (const float sample : picture.samples) sum += sample;
+    PictureQuality quality;
+    quality.score = 100 * sum / static_cast<double>(picture.samples.size());
+    return quality;
+  }
+
+ private:
+  EngineScript* const script_;
+};
+
+// Likewise: the first label where red outweighs blue, else the second; more surely by a tenth when it is told a JPEG's tables.
+class FakeClassifier : public Classifier {
+ public:
+  FakeClassifier(std::vector<std::string> labels, EngineScript* script) : labels_(std::move(labels)), script_(script) {}
+  Result<std::vector<std::pair<std::string, double>>> Classify(const PlanarImage& picture, const std::optional<JpegTables>& jpeg) override {
+    ++script_->classified;
+    double red = 0;
+    for (int64_t i = 0; i < picture.size().area(); ++i) red += picture.plane(0)[i] - picture.plane(2)[i];
+    const double sure = jpeg.has_value() ? 0.9 : 0.8;
+    return std::vector<std::pair<std::string, double>>{{labels_[red > 0 ? 0 : 1], sure}, {labels_[red > 0 ? 1 : 0], 1 - sure}};
+  }
+
+ private:
+  const std::vector<std::string> labels_;
+  EngineScript* const script_;
+};
+
+inline Result<std::unique_ptr<Scorer>> LoadFakeScorer(const ModelPack& /*pack*/, EngineScript* script) {
+  return std::unique_ptr<Scorer>(std::make_unique<FakeScorer>(script));
+}
+inline Result<std::unique_ptr<Classifier>> LoadFakeClassifier(const ModelPack& pack, EngineScript* script) {
+  return std::unique_ptr<Classifier>(std::make_unique<FakeClassifier>(pack.card.labels, script));
+}
+
 class WorkerTest : public PictureTest {
  protected:
   void SetUp() override {
@@ -112,13 +157,14 @@ class WorkerTest : public PictureTest {
   void StartWorker() {
     EngineOptions engine;
     engine.device = "cpu";
-    Result<std::unique_ptr<WorkLoop>> loop = WorkLoop::Make(
-        options_,
-        [this, engine](const ModelPack& pack) -> Result<std::unique_ptr<Enhancer>> {
-          NSIC_ASSIGN_OR_RETURN(std::unique_ptr<Enhancer> real, LoadEnhancer(pack, engine));
-          return std::unique_ptr<Enhancer>(std::make_unique<ScriptedEnhancer>(std::move(real), &script_));
-        },
-        &clock_, &metrics_);
+    ModelLoaders loaders;
+    loaders.enhancer = [this, engine](const ModelPack& pack) -> Result<std::unique_ptr<Enhancer>> {
+      NSIC_ASSIGN_OR_RETURN(std::unique_ptr<Enhancer> real, LoadEnhancer(pack, engine));
+      return std::unique_ptr<Enhancer>(std::make_unique<ScriptedEnhancer>(std::move(real), &script_));
+    };
+    loaders.scorer = [this](const ModelPack& pack) { return LoadFakeScorer(pack, &script_); };
+    loaders.classifier = [this](const ModelPack& pack) { return LoadFakeClassifier(pack, &script_); };
+    Result<std::unique_ptr<WorkLoop>> loop = WorkLoop::Make(options_, std::move(loaders), &clock_, &metrics_);
     ASSERT_TRUE(loop.ok()) << loop.status();
     loop_ = *std::move(loop);
     ended_ = false;

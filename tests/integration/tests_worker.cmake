@@ -1,6 +1,8 @@
 nsic_test(remember_precision_test SOURCES unit/remember_precision_test.cc LIBS nsic_worker)
 nsic_test(worker_parts_test SOURCES unit/worker_parts_test.cc LIBS nsic_worker PkgConfig::VIPS)
 nsic_test(worker_test SOURCES integration/worker_test.cc LIBS nsic_worker PkgConfig::VIPS TIMEOUT 300)
+nsic_test(worker_judging_test SOURCES integration/worker_judging_test.cc LIBS nsic_worker PkgConfig::VIPS TIMEOUT 300)
+nsic_test(worker_precision_test SOURCES integration/worker_precision_test.cc LIBS nsic_worker nsic_simulated_device PkgConfig::VIPS TIMEOUT 300)
 nsic_test(worker_process_test SOURCES integration/worker_process_test.cc LIBS nsic_media nsic_model_io nsic_rpc PkgConfig::VIPS TIMEOUT 300)
 add_dependencies(worker_process_test nsic-worker)
 

@@ -509,7 +509,7 @@ TEST_F(WorkerTest, OneCacheServesOneWorker) {
   StartWorker();
   WorkerMetrics metrics;
   const auto load = [](const ModelPack& pack) { return LoadEnhancer(pack, EngineOptions()); };
-  const Result<std::unique_ptr<WorkLoop>> second = WorkLoop::Make(options_, load, &clock_, &metrics);
+  const Result<std::unique_ptr<WorkLoop>> second = WorkLoop::Make(options_, {load, nullptr, nullptr}, &clock_, &metrics);
   EXPECT_EQ(second.status().code(), StatusCode::kFailedPrecondition);
   EXPECT_NE(second.status().message().find("--cache"), std::string::npos) << second.status();
 }
@@ -517,7 +517,7 @@ TEST_F(WorkerTest, OneCacheServesOneWorker) {
 TEST_F(WorkerTest, AMediaRootThatIsNotThereIsNamed) {
   options_.media_roots["usb"] = Path("not plugged in");
   const auto load = [](const ModelPack& pack) { return LoadEnhancer(pack, EngineOptions()); };
-  const Result<std::unique_ptr<WorkLoop>> loop = WorkLoop::Make(options_, load, &clock_, &metrics_);
+  const Result<std::unique_ptr<WorkLoop>> loop = WorkLoop::Make(options_, {load, nullptr, nullptr}, &clock_, &metrics_);
   EXPECT_NE(loop.status().message().find("not plugged in"), std::string::npos) << loop.status();
 }
 

@@ -4,6 +4,7 @@ nsic_test(plan_segments_test SOURCES unit/plan_segments_test.cc LIBS nsic_farm)
 nsic_test(blob_store_test SOURCES unit/blob_store_test.cc LIBS nsic_farm)
 nsic_test(coordinator_db_test SOURCES unit/coordinator_db_test.cc LIBS nsic_coordinator nsic_model_io SQLiteCpp)
 nsic_test(coordinator_video_test SOURCES unit/coordinator_video_test.cc unit/coordinator_chunk_test.cc LIBS nsic_coordinator nsic_model_io)
+nsic_test(coordinator_judging_test SOURCES unit/coordinator_judging_test.cc LIBS nsic_coordinator nsic_model_io)
 nsic_test(coordinator_bench_test SOURCES unit/coordinator_bench_test.cc LIBS nsic_coordinator nsic_model_io)
 nsic_test(coordinator_logic_test SOURCES unit/coordinator_logic_test.cc LIBS nsic_coordinator nsic_model_io TIMEOUT 300)
 

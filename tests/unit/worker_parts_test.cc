@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <new>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -374,7 +376,7 @@ TEST_F(CacheTest, TheShelfKeepsModelsWhileTheyAreUsed) {
   };
   ModelShelf::Options options;
   options.keep_idle_us = 300'000'000;
-  ModelShelf shelf(options, load, cache.get(), &clock);
+  ModelShelf shelf(options, {load, nullptr, nullptr}, cache.get(), &clock);
   v1::LeasedTask task;
   SetModel(&coordinator_, IdentityPack(), &task);
   const auto get = [&] {
@@ -421,6 +423,59 @@ TEST(MemoryBudgetTest, WaitsForRoomAndRefusesWhatNeverFits) {
   std::thread cancelled([&] { EXPECT_EQ(budget.Reserve(1, cancel).status().code(), StatusCode::kCancelled); });
   cancel.Cancel();
   cancelled.join();
+}
+
+TEST(MemoryBudgetTest, HalvedItLetsFewerInButAlwaysOne) {
+  MemoryBudget budget(100);
+  const CancelToken cancel;
+  auto own = budget.Reserve(60, cancel);
+  EXPECT_FALSE(budget.Halve(60)) << "nobody else holds any";
+  EXPECT_EQ(budget.capacity(), 100);
+  auto other = budget.Reserve(30, cancel);
+  EXPECT_TRUE(budget.Halve(60));
+  EXPECT_EQ(budget.capacity(), 50);
+  own->reset();
+  std::atomic<bool> reserved{false};
+  std::thread waiter([&] {
+    EXPECT_TRUE(budget.Reserve(60, cancel).ok()) << "by itself it may have more than the half";
+    reserved = true;
+  });
+  EXPECT_TRUE(budget.Reserve(20, cancel).ok());
+  EXPECT_FALSE(reserved);
+  other->reset();
+  waiter.join();
+  EXPECT_EQ(budget.Reserve(101, cancel).status().code(), StatusCode::kResourceExhausted);
+}
+
+// Runs out of memory in its first step.
+class GreedyTask : public Task {
+ public:
+  explicit GreedyTask(const TaskTools* tools) : Task(v1::LeasedTask(), tools) {}
+  std::string what() const override { return "greedy"; }
+
+ private:
+  MaybeFailure DoPrepare() override { throw std::bad_alloc(); }
+  MaybeFailure DoCompute() override { return std::nullopt; }
+  MaybeFailure DoFinish() override { return std::nullopt; }
+  void DoScore() override {}
+  void Drop() override {}
+};
+
+TEST(TaskTest, OutOfMemoryBesideOthersIsTriedAgainWithFewer) {
+  MemoryBudget budget(100);
+  TaskTools tools;
+  tools.memory = &budget;
+  {
+    const auto other = budget.Reserve(10, CancelToken());
+    const MaybeFailure failure = GreedyTask(&tools).Prepare();
+    ASSERT_TRUE(failure.has_value());
+    EXPECT_EQ(failure->failure_class, v1::FAILURE_CLASS_TRANSIENT);
+    EXPECT_EQ(budget.capacity(), 50);
+  }
+  const MaybeFailure failure = GreedyTask(&tools).Prepare();
+  ASSERT_TRUE(failure.has_value());
+  EXPECT_EQ(failure->failure_class, v1::FAILURE_CLASS_WORKER_FAULT);
+  EXPECT_EQ(budget.capacity(), 50);
 }
 
 TEST(ShareMemoryTest, NeverSharesOutMoreThanThereIs) {
