@@ -258,6 +258,7 @@ MaybeFailure PictureTask::Enhance() {
   const Result<EnhanceStats> stats = enhancer_->Enhance(reader_->info().size, region_, read, write, *cancel_);
   if (!stats.ok()) return Failure(v1::FAILURE_CLASS_WORKER_FAULT, stats.status().WithContext(what()));
   if (stats->tiles_redone > 0) spdlog::warn("{}: {} of {} tiles were computed again in fp32", what(), stats->tiles_redone, stats->tiles);
+  if (stats->batches_halved > 0) spdlog::warn("{}: the device ran out of memory; it gets fewer tiles at once from now on", what());
   result_.set_tiles_redone(stats->tiles_redone);
   return std::nullopt;
 }
