@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <opencv2/core.hpp>
 #include <opencv2/imgproc.hpp>
@@ -11,6 +12,7 @@ namespace {
 
 constexpr int kSsimWindow = 11;
 constexpr int kBlock = 8;
+constexpr int kLeastBrightest = 16;  // of 255: smaller differences do not fill the heatmap's range
 
 double Decibels(double mean_squared_error) {
   if (mean_squared_error <= 0) return std::numeric_limits<double>::infinity();
@@ -26,15 +28,6 @@ cv::Mat Luma(const Rgb8& picture) {
     for (int x = 0; x < luma.cols; ++x, sample += 3) row[x] = 0.299 * sample[0] + 0.587 * sample[1] + 0.114 * sample[2];
   }
   return luma;
-}
-
-double MeanSquaredErrorRgb(const Rgb8& a, const Rgb8& b) {
-  int64_t sum = 0;
-  for (size_t i = 0; i < a.samples.size(); ++i) {
-    const int difference = int{a.samples[i]} - int{b.samples[i]};
-    sum += int64_t{difference} * difference;
-  }
-  return static_cast<double>(sum) / static_cast<double>(a.samples.size());
 }
 
 // Wang, Bovik, Sheikh and Simoncelli, "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004, equation 13,
@@ -91,27 +84,67 @@ double BlockingEffectFactor(const cv::Mat& luma) {
   return weight * (at_boundary - elsewhere);
 }
 
+std::string SizeText(Size size) { return std::to_string(size.width) + "x" + std::to_string(size.height); }
+
+Status CheckPair(const Rgb8& a, const Rgb8& b) {
+  if (a.size != b.size) {
+    return InvalidArgumentError("only pictures of one size can be compared: these are " + SizeText(a.size) + " and " + SizeText(b.size));
+  }
+  const size_t samples = static_cast<size_t>(a.size.area()) * 3;
+  if (a.samples.size() == samples && b.samples.size() == samples) return OkStatus();
+  return InvalidArgumentError("a picture of " + SizeText(a.size) + " must have " + std::to_string(samples) + " samples");
+}
+
 }  // namespace
 
+double MeanSquaredError(const Rgb8& a, const Rgb8& b) {
+  int64_t sum = 0;
+  for (size_t i = 0; i < a.samples.size(); ++i) {
+    const int difference = int{a.samples[i]} - int{b.samples[i]};
+    sum += int64_t{difference} * difference;
+  }
+  return static_cast<double>(sum) / static_cast<double>(a.samples.size());
+}
+
+Result<Rgb8> DifferenceHeatmap(const Rgb8& a, const Rgb8& b) {
+  NSIC_RETURN_IF_ERROR(CheckPair(a, b));
+  try {
+    cv::Mat difference(a.size.height, a.size.width, CV_8UC1);
+    int largest = kLeastBrightest;
+    size_t at = 0;
+    for (int y = 0; y < difference.rows; ++y) {
+      uint8_t* const row = difference.ptr<uint8_t>(y);
+      for (int x = 0; x < difference.cols; ++x) {
+        int most = 0;
+        for (int channel = 0; channel < 3; ++channel, ++at) most = std::max(most, std::abs(int{a.samples[at]} - int{b.samples[at]}));
+        row[x] = static_cast<uint8_t>(most);
+        largest = std::max(largest, most);
+      }
+    }
+    difference.convertTo(difference, CV_8UC1, 255.0 / largest);
+    cv::Mat colours;
+    cv::applyColorMap(difference, colours, cv::COLORMAP_INFERNO);
+    cv::cvtColor(colours, colours, cv::COLOR_BGR2RGB);
+    Rgb8 heatmap;
+    heatmap.size = a.size;
+    heatmap.samples.assign(colours.data, colours.data + a.samples.size());
+    return heatmap;
+  } catch (const cv::Exception& e) {
+    return InternalError(std::string("OpenCV: ") + e.what());
+  }
+}
+
 Result<QualityScores> CompareQuality(const Rgb8& reference, const Rgb8& picture) {
-  const auto text = [](Size size) { return std::to_string(size.width) + "x" + std::to_string(size.height); };
-  if (reference.size != picture.size) {
-    return InvalidArgumentError("only pictures of one size can be compared: these are " + text(reference.size) + " and " +
-                                text(picture.size));
-  }
+  NSIC_RETURN_IF_ERROR(CheckPair(reference, picture));
   if (reference.size.width < kSsimWindow || reference.size.height < kSsimWindow) {
-    return InvalidArgumentError("pictures must be at least 11x11 to be compared: these are " + text(reference.size));
-  }
-  const size_t samples = static_cast<size_t>(reference.size.area()) * 3;
-  if (reference.samples.size() != samples || picture.samples.size() != samples) {
-    return InvalidArgumentError("a picture of " + text(reference.size) + " must have " + std::to_string(samples) + " samples");
+    return InvalidArgumentError("pictures must be at least 11x11 to be compared: these are " + SizeText(reference.size));
   }
   try {
     const cv::Mat a = Luma(reference);
     const cv::Mat b = Luma(picture);
     const double error = cv::norm(a, b, cv::NORM_L2SQR) / static_cast<double>(reference.size.area());
     QualityScores scores;
-    scores.psnr_rgb = Decibels(MeanSquaredErrorRgb(reference, picture));
+    scores.psnr_rgb = Decibels(MeanSquaredError(reference, picture));
     scores.psnr_y = Decibels(error);
     scores.ssim_y = Ssim(a, b);
     scores.psnr_b = Decibels(error + BlockingEffectFactor(b));

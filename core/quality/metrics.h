@@ -26,6 +26,13 @@ struct QualityScores {
 // INVALID_ARGUMENT unless both have the same size, at least 11x11.
 Result<QualityScores> CompareQuality(const Rgb8& reference, const Rgb8& picture);
 
+// Over all channels, of samples from 0 to 255. Both must have the same size.
+double MeanSquaredError(const Rgb8& a, const Rgb8& b);
+
+// Where two pictures differ: the largest difference of a pixel's channels in false colours (OpenCV's "inferno"), stretched so that the
+// largest of the picture, but at least 16 of 255, is brightest; black where they are equal. INVALID_ARGUMENT as above, for any size.
+Result<Rgb8> DifferenceHeatmap(const Rgb8& a, const Rgb8& b);
+
 }  // namespace nsic
 
 #endif  // NSIC_CORE_QUALITY_METRICS_H_

@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -87,11 +88,36 @@ std::string Link(const std::string& path, const std::string& folder) {
 
 // What `submit --json` says of a file.
 json FileToJson(const ReportFile& file) {
-  json row = {{"input", file.input},  {"output", file.output},           {"state", FileStateName(file.state)}, {"error", file.error},
-              {"model", file.model},  {"width", file.output_size.width}, {"height", file.output_size.height},  {"seconds", file.seconds},
-              {"worker", file.worker}};
+  json row = {{"input", file.input},   {"output", file.output},           {"state", FileStateName(file.state)}, {"error", file.error},
+              {"model", file.model},   {"width", file.output_size.width}, {"height", file.output_size.height},  {"seconds", file.seconds},
+              {"worker", file.worker}, {"precision", file.precision}};
   if (file.video) row["frames"] = file.video->frames;
+  const ReportJudgement& judgement = file.judgement;
+  if (judgement.scores) {
+    row["score_before"] = judgement.scores->before;
+    row["score_after"] = judgement.scores->after;
+  }
+  if (judgement.recommendation) {
+    row["recommendation"] = judgement.recommendation->model.empty() ? "none" : judgement.recommendation->model;
+    row["label"] = judgement.recommendation->label;
+    row["probability"] = judgement.recommendation->probability;
+  }
+  if (!judgement.error.empty()) row["judging_error"] = judgement.error;
   return row;
+}
+
+// Of the frames that were scored: [number, before, after] each.
+json FrameScoresToJson(const ReportScores& scores) {
+  json frames = json::array();
+  for (const ReportFrameScore& frame : scores.frames) frames.push_back({frame.frame, frame.before, frame.after});
+  return frames;
+}
+
+// Nothing where nothing was scored.
+json MeansToJson(const std::vector<ReportFile>& files) {
+  const MeanReportScores mean = MeanScoresOf(files);
+  if (mean.files == 0) return nullptr;
+  return {{"files", mean.files}, {"before", mean.before}, {"after", mean.after}};
 }
 
 json VideoToJson(const ReportVideo& video) {
@@ -108,8 +134,15 @@ json VideoToJson(const ReportVideo& video) {
 }
 
 json JobToJson(const Report& report) {
-  return {{"job_id", report.job_id},   {"state", report.state},           {"title", report.title},
-          {"version", report.version}, {"started_ms", report.started_ms}, {"ended_ms", report.ended_ms}};
+  return {{"job_id", report.job_id},
+          {"state", report.state},
+          {"title", report.title},
+          {"version", report.version},
+          {"started_ms", report.started_ms},
+          {"ended_ms", report.ended_ms},
+          {"no_scorer", report.no_scorer},
+          {"no_recommender", report.no_recommender},
+          {"scores", MeansToJson(report.files)}};
 }
 
 std::string ReportJson(const Report& report) {
@@ -122,6 +155,7 @@ std::string ReportJson(const Report& report) {
     row["input_bytes"] = file.input_bytes;
     row["output_bytes"] = file.output_bytes;
     if (file.video) row["video"] = VideoToJson(*file.video);
+    if (file.video && file.judgement.scores) row["video"]["frame_scores"] = FrameScoresToJson(*file.judgement.scores);
     files.push_back(std::move(row));
   }
   return Text(all, 1) + "\n";
@@ -137,14 +171,20 @@ std::string CsvField(const std::string& text) {
   return quoted + "\"";
 }
 
+std::string Number(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof(text), "%.*f", digits, value);
+  return text;
+}
+
 // RFC 4180, with a header line. Paths are written as the file system spells them.
 std::string ReportCsv(const Report& report) {
   std::string csv =
-      "input,output,state,error,model,input_width,input_height,width,height,input_bytes,output_bytes,seconds,worker,frames,"
-      "frames_repeated,frames_concealed\r\n";
+      "input,output,state,error,model,input_width,input_height,width,height,input_bytes,output_bytes,seconds,worker,precision,frames,"
+      "frames_repeated,frames_concealed,score_before,score_after,recommendation,label,probability\r\n";
   for (const ReportFile& file : report.files) {
-    char seconds[32];
-    std::snprintf(seconds, sizeof(seconds), "%.3f", file.seconds);
+    const std::optional<ReportScores>& scores = file.judgement.scores;
+    const std::optional<ReportRecommendation>& recommendation = file.judgement.recommendation;
     const auto of_video = [&file](int64_t ReportVideo::*count) { return file.video ? std::to_string((*file.video).*count) : ""; };
     const std::string fields[] = {file.input,
                                   file.output,
@@ -157,11 +197,17 @@ std::string ReportCsv(const Report& report) {
                                   std::to_string(file.output_size.height),
                                   std::to_string(file.input_bytes),
                                   std::to_string(file.output_bytes),
-                                  seconds,
+                                  Number(file.seconds, 3),
                                   file.worker,
+                                  file.precision,
                                   of_video(&ReportVideo::frames),
                                   of_video(&ReportVideo::frames_repeated),
-                                  of_video(&ReportVideo::frames_concealed)};
+                                  of_video(&ReportVideo::frames_concealed),
+                                  scores ? Number(scores->before, 2) : "",
+                                  scores ? Number(scores->after, 2) : "",
+                                  recommendation ? (recommendation->model.empty() ? "none" : recommendation->model) : "",
+                                  recommendation ? recommendation->label : "",
+                                  recommendation ? Number(recommendation->probability, 4) : ""};
     bool first = true;
     for (const std::string& field : fields) {
       if (!first) csv += ',';
@@ -171,6 +217,22 @@ std::string ReportCsv(const Report& report) {
     csv += "\r\n";
   }
   return csv;
+}
+
+// For the page.
+json JudgementToJson(const ReportJudgement& judgement) {
+  json object = {{"error", judgement.error}};
+  if (judgement.scores) {
+    object["before"] = judgement.scores->before;
+    object["after"] = judgement.scores->after;
+    object["frames"] = FrameScoresToJson(*judgement.scores);
+  }
+  if (judgement.recommendation) {
+    object["label"] = judgement.recommendation->label;
+    object["probability"] = judgement.recommendation->probability;
+    object["model"] = judgement.recommendation->model;
+  }
+  return object;
 }
 
 // The files' thumbnails in script elements of kThumbnailGroup files each, which the page parses when it shows one of them.
@@ -215,7 +277,9 @@ std::string PageData(const Report& report, const std::string& folder, bool thumb
                      {"input_bytes", file.input_bytes},
                      {"output_bytes", file.output_bytes},
                      {"seconds", file.seconds},
-                     {"worker", file.worker}});
+                     {"worker", file.worker},
+                     {"precision", file.precision},
+                     {"judgement", JudgementToJson(file.judgement)}});
     if (!file.video) continue;
     json& video = files.back()["video"] = VideoToJson(*file.video);
     video["frames"] = file.video->frames;
@@ -265,6 +329,20 @@ std::string_view FileStateName(FileState state) {
   return "unknown";
 }
 
+MeanReportScores MeanScoresOf(const std::vector<ReportFile>& files) {
+  MeanReportScores mean;
+  for (const ReportFile& file : files) {
+    if (!file.judgement.scores) continue;
+    ++mean.files;
+    mean.before += file.judgement.scores->before;
+    mean.after += file.judgement.scores->after;
+  }
+  if (mean.files == 0) return mean;
+  mean.before /= static_cast<double>(mean.files);
+  mean.after /= static_cast<double>(mean.files);
+  return mean;
+}
+
 Status WriteReport(const Report& report, const std::string& folder) {
   NSIC_RETURN_IF_ERROR(MakeFolders(folder));
   const auto write = [&folder](const char* name, const std::string& bytes) { return WriteFileAtomically(folder + "/" + name, bytes); };
@@ -277,6 +355,7 @@ std::string ReportToJson(const Report& report, const std::string& report_path) {
   json object = {{"job_id", report.job_id}, {"state", report.state}, {"report", report_path}};
   json& files = object["files"] = json::array();
   for (const ReportFile& file : report.files) files.push_back(FileToJson(file));
+  if (json means = MeansToJson(report.files); !means.is_null()) object["scores"] = std::move(means);
   return Text(object);
 }
 

@@ -142,6 +142,30 @@ TEST(QualityTest, TheBlocksOfTheReferenceDoNotCount) {
   EXPECT_LT(CompareQuality(smooth, blocky)->psnr_b, CompareQuality(smooth, blocky)->psnr_y - 1);
 }
 
+TEST(QualityTest, TheHeatmapShowsWhereTwoDiffer) {
+  const Rgb8 a = Make(20, 10, [](int, int, int) { return 100; });
+  Rgb8 b = Make(20, 10, [](int x, int y, int channel) {
+    if (x == 7 && y == 4 && channel == 1) return 180;
+    return x == 7 && y == 5 && channel == 2 ? 60 : 100;
+  });
+  EXPECT_DOUBLE_EQ(MeanSquaredError(a, b), (80.0 * 80 + 40 * 40) / 600);
+  const Result<Rgb8> heatmap = DifferenceHeatmap(a, b);
+  ASSERT_TRUE(heatmap.ok()) << heatmap.status();
+  ASSERT_EQ(heatmap->samples.size(), 600u);
+  const auto brightness = [&](int x, int y) {
+    const uint8_t* const pixel = heatmap->samples.data() + (y * 20 + x) * 3;
+    return pixel[0] + pixel[1] + pixel[2];
+  };
+  EXPECT_LT(brightness(0, 0), 10);
+  EXPECT_GT(brightness(7, 5), 100);
+  EXPECT_GT(brightness(7, 4), brightness(7, 5));
+  const Result<Rgb8> equal = DifferenceHeatmap(a, a);
+  ASSERT_TRUE(equal.ok());
+  EXPECT_LT(*std::max_element(equal->samples.begin(), equal->samples.end()), 10);
+  b.size = {10, 20};
+  EXPECT_EQ(DifferenceHeatmap(a, b).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST(QualityTest, RefusesWhatCannotBeCompared) {
   const auto flat = [](int width, int height) { return Make(width, height, [](int, int, int) { return 9; }); };
   const struct {

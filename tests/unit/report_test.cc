@@ -42,6 +42,7 @@ class ReportTest : public testing::Test {
     file.output_bytes = 5000;
     file.seconds = 1.25;
     file.worker = "desk";
+    file.precision = "bf16";
     file.before_jpeg = "before";
     file.after_jpeg = "after";
     return file;
@@ -89,7 +90,8 @@ TEST_F(ReportTest, SubmitJsonHasExactlyTheFieldsThatWerePromised) {
                              {"width", 1280},
                              {"height", 960},
                              {"seconds", 1.25},
-                             {"worker", "desk"}},
+                             {"worker", "desk"},
+                             {"precision", "bf16"}},
                             {{"input", "/in/b.png"},
                              {"output", ""},
                              {"state", "failed"},
@@ -98,8 +100,54 @@ TEST_F(ReportTest, SubmitJsonHasExactlyTheFieldsThatWerePromised) {
                              {"width", 0},
                              {"height", 0},
                              {"seconds", 0.0},
-                             {"worker", ""}}}}}));
+                             {"worker", ""},
+                             {"precision", ""}}}}}));
   EXPECT_THAT(ReportToJson(Make({}), ""), HasSubstr("\"files\":[]"));
+}
+
+TEST_F(ReportTest, JudgementsAreTold) {
+  ReportFile restored = Done("a.png");
+  restored.judgement.scores = ReportScores{40.25, 80.5, {}};
+  restored.judgement.recommendation = ReportRecommendation{"photograph-heavy", 0.9625, "kairitsu-lite"};
+  ReportFile clean = Done("b.png");
+  clean.model = "";
+  clean.judgement.scores = ReportScores{90, 90, {}};
+  clean.judgement.recommendation = ReportRecommendation{"photograph-clean", 0.5, ""};
+  ReportFile video = Done("c.mkv");
+  video.video.emplace().frames = 100;
+  video.judgement.scores = ReportScores{50, 60, {{0, 40, 60}, {48, 60, 60}}};
+  ReportFile failed = Done("d.png");
+  failed.judgement.error = "the scorer did not arrive";
+  Report report = Make({restored, clean, video, failed});
+  report.no_recommender = true;
+
+  const json object = json::parse(ReportToJson(report, ""));
+  EXPECT_EQ(object["scores"]["files"], 3);
+  EXPECT_NEAR(object["scores"]["before"].get<double>(), (40.25 + 90 + 50) / 3, 1e-9);
+  EXPECT_NEAR(object["scores"]["after"].get<double>(), (80.5 + 90 + 60) / 3, 1e-9);
+  EXPECT_EQ(object["files"][0]["score_after"], 80.5);
+  EXPECT_EQ(object["files"][0]["recommendation"], "kairitsu-lite");
+  EXPECT_EQ(object["files"][0]["label"], "photograph-heavy");
+  EXPECT_EQ(object["files"][1]["recommendation"], "none");
+  EXPECT_EQ(object["files"][3]["judging_error"], "the scorer did not arrive");
+  EXPECT_EQ(object["files"][3].count("score_before"), 0u);
+
+  const std::string page = Write(report);
+  const json data = Script(page, "data");
+  EXPECT_EQ(data["no_recommender"], true);
+  EXPECT_EQ(data["no_scorer"], false);
+  EXPECT_EQ(data["files"][0]["judgement"]["probability"], 0.9625);
+  const json series = {{0, 40.0, 60.0}, {48, 60.0, 60.0}};
+  EXPECT_EQ(data["files"][2]["judgement"]["frames"], series);
+  for (const char* words : {"nothing to repair", "無需修復", "No scorer is installed", "未安裝評分模型"})
+    EXPECT_THAT(page, HasSubstr(words));
+  const json stored = json::parse(*ReadFile(Folder() + "/report.json"));
+  EXPECT_EQ(stored["files"][2]["video"]["frame_scores"], series);
+  EXPECT_EQ(stored["scores"]["files"], 3);
+  const std::string csv = *ReadFile(Folder() + "/report.csv");
+  EXPECT_THAT(csv, HasSubstr(",score_before,score_after,recommendation,label,probability\r\n"));
+  EXPECT_THAT(csv, HasSubstr(",40.25,80.50,kairitsu-lite,photograph-heavy,0.9625\r\n"));
+  EXPECT_THAT(csv, HasSubstr(",90.00,90.00,none,photograph-clean,0.5000\r\n"));
 }
 
 TEST_F(ReportTest, VideosHaveTheirFacts) {
@@ -121,7 +169,7 @@ TEST_F(ReportTest, VideosHaveTheirFacts) {
   const Report report = Make({file, Done("b.png")});
   const json object = json::parse(ReportToJson(report, ""));
   EXPECT_EQ(object["files"][0]["frames"], 240);
-  EXPECT_EQ(object["files"][0].size(), 10u);
+  EXPECT_EQ(object["files"][0].size(), 11u);
   EXPECT_EQ(object["files"][1].count("frames"), 0u) << "pictures are told as ever";
 
   const std::string page = Write(report);
@@ -147,7 +195,7 @@ TEST_F(ReportTest, VideosHaveTheirFacts) {
                                    {"frames_concealed", 2},
                                    {"concealed_at", {1.5, 2.25}},
                                    {"notes", {"stream 4 holds nothing"}}}));
-  EXPECT_THAT(*ReadFile(Folder() + "/report.csv"), HasSubstr(",desk,240,120,2\r\n"));
+  EXPECT_THAT(*ReadFile(Folder() + "/report.csv"), HasSubstr(",desk,bf16,240,120,2,,,,,\r\n"));
 }
 
 TEST_F(ReportTest, NamesTheStates) {
@@ -266,11 +314,11 @@ TEST_F(ReportTest, CsvQuotesAsRfc4180Says) {
   file.error = "first\nsecond";
   file.worker = "desk, shelf";
   Write(Make({file}));
-  EXPECT_EQ(
-      *ReadFile(Folder() + "/report.csv"),
-      "input,output,state,error,model,input_width,input_height,width,height,input_bytes,output_bytes,seconds,worker,frames,"
-      "frames_repeated,frames_concealed\r\n"
-      "\"a,b.png\",\"say \"\"hi\"\".png\",done,\"first\nsecond\",kairitsu-lite,640,480,1280,960,1000,5000,1.250,\"desk, shelf\",,,\r\n");
+  EXPECT_EQ(*ReadFile(Folder() + "/report.csv"),
+            "input,output,state,error,model,input_width,input_height,width,height,input_bytes,output_bytes,seconds,worker,precision,frames,"
+            "frames_repeated,frames_concealed,score_before,score_after,recommendation,label,probability\r\n"
+            "\"a,b.png\",\"say \"\"hi\"\".png\",done,\"first\nsecond\",kairitsu-lite,640,480,1280,960,1000,5000,1.250,\"desk, "
+            "shelf\",bf16,,,,,,,,\r\n");
 }
 
 TEST_F(ReportTest, ReportJsonHoldsTheWholeJob) {
