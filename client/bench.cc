@@ -156,7 +156,7 @@ int PrintBench(Session* session, const v1::Model& model, const v1::BenchResponse
 int RunBench(Session* session, const std::string& name) {
   Status status = session->Connect(Session::Need::kLook);
   if (!status.ok()) return session->Fail(status);
-  const Result<v1::Model> model = session->farm().GetModel(name == "auto" ? kAutoModel : name, session->cancel());
+  const Result<v1::Model> model = session->farm().GetModel(name == "auto" ? kUsualModel : name, session->cancel());
   if (!model.ok()) return session->Fail(model.status());
   if (session->local_farm() != nullptr) {
     session->local_farm()->StartWorker();
@@ -177,7 +177,7 @@ int RunBench(Session* session, const std::string& name) {
 void AddBenchCommand(CLI::App* app, Session* session) {
   auto model = std::make_shared<std::string>("auto");
   CLI::App* const command = app->add_subcommand("bench", "Have every worker measure itself: megapixels and frames a second, memory");
-  command->add_option("--model", *model, "Model, by name or id; auto: kairitsu-lite")->type_name("NAME");
+  command->add_option("--model", *model, "Model, by name or id; auto (default): kairitsu-lite")->type_name("NAME");
   command->callback([session, model] { session->command = [session, model] { return RunBench(session, *model); }; });
 }
 

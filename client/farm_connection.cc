@@ -63,6 +63,13 @@ Result<v1::Job> FarmConnection::ChangeJob(grpc::Status (v1::Jobs::Stub::*method)
   return job;
 }
 
+Status FarmConnection::DeleteJob(const std::string& job_id, const CancelToken& cancel) {
+  v1::JobId request;
+  request.set_job_id(job_id);
+  v1::DeleteJobResponse reply;
+  return Call(*jobs_, &v1::Jobs::Stub::Delete, request, &reply, cancel);
+}
+
 Result<std::vector<v1::Job>> FarmConnection::ListJobs(const CancelToken& cancel) {
   v1::ListJobsResponse reply;
   NSIC_RETURN_IF_ERROR(Call(*jobs_, &v1::Jobs::Stub::List, v1::ListJobsRequest(), &reply, cancel));

@@ -46,6 +46,7 @@ class FarmConnection {
   Result<v1::Job> GetJob(const std::string& job_id, const CancelToken& cancel);
   Result<v1::Job> ChangeJob(grpc::Status (v1::Jobs::Stub::*method)(grpc::ClientContext*, const v1::JobId&, v1::Job*),
                             const std::string& job_id, const CancelToken& cancel);
+  Status DeleteJob(const std::string& job_id, const CancelToken& cancel);
   Result<std::vector<v1::Job>> ListJobs(const CancelToken& cancel);
   // All outcomes after `after`, in order.
   Result<std::vector<v1::TaskOutcome>> ListOutputs(const std::string& job_id, int64_t after, const CancelToken& cancel);

@@ -94,8 +94,10 @@ Status Fetch::UseManifest() {
   job_.title = state_.spec().name();
   job_.parameters = ParametersHash(restore);
   job_.model = restore.model_name();
+  job_.auto_model = restore.auto_model();
   job_.started_ms = session_->clock().WallMs();
   // Only pictures in pieces need the scale, and those need the original too; without the model they fail by themselves.
+  // A recommender's models keep the size.
   const Result<v1::Model> model = session_->farm().GetModel(restore.model_id(), session_->cancel());
   if (model.ok()) {
     NSIC_ASSIGN_OR_RETURN(job_.network_scale, NetworkScale(*model));
@@ -185,6 +187,7 @@ int Fetch::Run() {
   report.files = job_.settled;
   report.files.insert(report.files.end(), end->files.begin(), end->files.end());
   report.report_folder = record_->report_folder();
+  report.no_recommender = job_.no_recommender;
   return PrintReport(session_, std::move(report));
 }
 

@@ -77,6 +77,43 @@ std::optional<ReportVideo> ReportVideoFromJson(const Json& json, const std::stri
   return video;
 }
 
+Json ToJson(const ReportJudgement& judgement) {
+  Json json = {{"error", BytesToJson(judgement.error)}};
+  if (judgement.scores) {
+    Json frames = Json::array();
+    for (const ReportFrameScore& frame : judgement.scores->frames) frames.push_back({frame.frame, frame.before, frame.after});
+    json["scores"] = {{"before", judgement.scores->before}, {"after", judgement.scores->after}, {"frames", std::move(frames)}};
+  }
+  if (judgement.recommendation) {
+    const ReportRecommendation& told = *judgement.recommendation;
+    json["recommendation"] = {{"label", told.label}, {"probability", told.probability}, {"model", told.model}};
+  }
+  return json;
+}
+
+// Records of versions that did not judge have none.
+ReportJudgement JudgementFromJson(const Json& json) {
+  ReportJudgement judgement;
+  if (!json.contains("judgement")) return judgement;
+  const Json& from = json.at("judgement");
+  judgement.error = BytesFromJson(from.at("error"));
+  if (from.contains("scores")) {
+    ReportScores& scores = judgement.scores.emplace();
+    from.at("scores").at("before").get_to(scores.before);
+    from.at("scores").at("after").get_to(scores.after);
+    for (const Json& frame : from.at("scores").at("frames")) {
+      scores.frames.push_back({frame.at(0).get<int>(), frame.at(1).get<double>(), frame.at(2).get<double>()});
+    }
+  }
+  if (from.contains("recommendation")) {
+    ReportRecommendation& told = judgement.recommendation.emplace();
+    from.at("recommendation").at("label").get_to(told.label);
+    from.at("recommendation").at("probability").get_to(told.probability);
+    from.at("recommendation").at("model").get_to(told.model);
+  }
+  return judgement;
+}
+
 Json ToJson(const WrittenOutput& written, const std::string& base) {
   Json json = {{"written", OutputToJson(written.output, base)},
                {"input_sha256", written.input_sha256},
@@ -86,8 +123,10 @@ Json ToJson(const WrittenOutput& written, const std::string& base) {
                {"size", SizeToJson(written.size)},
                {"model", written.model},
                {"seconds", written.seconds},
-               {"worker", written.worker}};
+               {"worker", written.worker},
+               {"precision", written.precision}};
   if (written.video) json["video"] = ToJson(*written.video, base);
+  json["judgement"] = ToJson(written.judgement);
   return json;
 }
 
@@ -102,7 +141,9 @@ WrittenOutput WrittenFromJson(const Json& json, const std::string& base) {
   json.at("model").get_to(written.model);
   json.at("seconds").get_to(written.seconds);
   json.at("worker").get_to(written.worker);
+  written.precision = json.value("precision", "");
   written.video = ReportVideoFromJson(json, base);
+  written.judgement = JudgementFromJson(json);
   return written;
 }
 
@@ -151,8 +192,10 @@ Json ToJson(const ReportFile& file, const std::string& base) {
                {"input_bytes", file.input_bytes},
                {"output_bytes", file.output_bytes},
                {"seconds", file.seconds},
-               {"worker", file.worker}};
+               {"worker", file.worker},
+               {"precision", file.precision}};
   if (file.video) json["video"] = ToJson(*file.video, base);
+  json["judgement"] = ToJson(file.judgement);
   return json;
 }
 
@@ -170,13 +213,22 @@ ReportFile SettledFromJson(const Json& json, const std::string& base) {
   json.at("output_bytes").get_to(file.output_bytes);
   json.at("seconds").get_to(file.seconds);
   json.at("worker").get_to(file.worker);
+  file.precision = json.value("precision", "");
   file.video = ReportVideoFromJson(json, base);
+  file.judgement = JudgementFromJson(json);
   return file;
 }
 
 Json JobToJson(const RecordedJob& job) {
-  return {{"job", job.job_id},  {"coordinator", job.coordinator},     {"title", BytesToJson(job.title)}, {"parameters", job.parameters},
-          {"model", job.model}, {"network_scale", job.network_scale}, {"started_ms", job.started_ms}};
+  return {{"job", job.job_id},
+          {"coordinator", job.coordinator},
+          {"title", BytesToJson(job.title)},
+          {"parameters", job.parameters},
+          {"model", job.model},
+          {"network_scale", job.network_scale},
+          {"started_ms", job.started_ms},
+          {"auto_model", job.auto_model},
+          {"no_recommender", job.no_recommender}};
 }
 
 RecordedJob JobFromJson(const Json& json) {
@@ -188,6 +240,8 @@ RecordedJob JobFromJson(const Json& json) {
   json.at("model").get_to(job.model);
   json.at("network_scale").get_to(job.network_scale);
   json.at("started_ms").get_to(job.started_ms);
+  job.auto_model = json.value("auto_model", false);
+  job.no_recommender = json.value("no_recommender", false);
   return job;
 }
 

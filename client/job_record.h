@@ -54,15 +54,19 @@ struct WrittenOutput {
   std::string model;  // name, for the report
   double seconds = 0;
   std::string worker;
+  std::string precision;  // as ReportFile has it
   std::optional<ReportVideo> video;
+  ReportJudgement judgement;
 };
 
 struct RecordedJob {
   std::string job_id;
-  std::string coordinator;  // "HOST:PORT", or "local"
-  std::string title;        // for the report
-  std::string parameters;   // hash of what is done to pictures
-  std::string model;        // name
+  std::string coordinator;      // "HOST:PORT", or "local"
+  std::string title;            // for the report
+  std::string parameters;       // hash of what is done to pictures
+  std::string model;            // name
+  bool auto_model = false;      // each file's was chosen by the recommender
+  bool no_recommender = false;  // as Report has it
   int network_scale = 1;
   int64_t started_ms = 0;
   std::vector<PlannedFile> files;   // in the order of the manifest

@@ -1,5 +1,7 @@
 #include "client/job_text.h"
 
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 
 #include "client/text.h"
@@ -14,6 +16,12 @@ std::string JobStateName(v1::JobState state) {
     case v1::JOB_STATE_CANCELLED: return "cancelled";
     default: return "unknown";  // of a later coordinator
   }
+}
+
+nlohmann::json ScoresToJson(const v1::Job& job) {
+  if (!job.has_scores()) return nullptr;
+  const v1::MeanScores& scores = job.scores();
+  return {{"files", scores.files()}, {"before", scores.before()}, {"after", scores.after()}, {"change", scores.after() - scores.before()}};
 }
 
 nlohmann::json JobToJson(const v1::Job& job) {
@@ -43,7 +51,14 @@ nlohmann::json JobToJson(const v1::Job& job) {
           {"tasks_cancelled", job.tasks_cancelled()},
           {"pixels_total", job.pixels_total()},
           {"pixels_done", job.pixels_done()},
-          {"waiting_reason", job.waiting_reason()}};
+          {"waiting_reason", job.waiting_reason()},
+          {"scores", ScoresToJson(job)}};
+}
+
+std::string DescribeScores(double before, double after) {
+  char text[80];
+  std::snprintf(text, sizeof text, "%.1f -> %.1f (%+.1f NS-IQA)", before, after, after - before);
+  return text;
 }
 
 std::string DescribeJob(const v1::Job& job) {
@@ -60,6 +75,11 @@ std::string DescribeJob(const v1::Job& job) {
           " running, " + number(job.tasks_queued()) + " queued, " + number(job.tasks_waiting()) + " waiting for their source";
   if (job.tasks_cancelled() > 0) text += ", " + number(job.tasks_cancelled()) + " cancelled";
   text += "\ndone     " + std::string(megapixels) + "\n";
+  if (job.has_scores()) {
+    const v1::MeanScores& scores = job.scores();
+    text += "quality  " + DescribeScores(scores.before(), scores.after()) + " over " +
+            Count(static_cast<int64_t>(std::ceil(scores.files())), "file") + "\n";
+  }
   text += "created  " + FormatTime(job.created_ms()) + "\n";
   if (job.ended_ms() > 0) text += "ended    " + FormatTime(job.ended_ms()) + "\n";
   return text;

@@ -11,6 +11,7 @@ namespace nsic {
 
 std::string JobStateName(v1::JobState state);  // "running", "succeeded", "failed", "cancelled"
 nlohmann::json JobToJson(const v1::Job& job);
+std::string DescribeScores(double before, double after);  // "61.2 -> 83.0 (+21.8 NS-IQA)"
 // Several lines for a person.
 std::string DescribeJob(const v1::Job& job);
 

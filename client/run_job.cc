@@ -9,11 +9,13 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <thread>
 #include <utility>
 
 #include "client/assemble_video.h"
 #include "client/fetch_output.h"
+#include "client/judge_outcomes.h"
 #include "client/store_output.h"
 #include "client/text.h"
 #include "client/upload_sources.h"
@@ -45,6 +47,18 @@ FinishOptions ToFinishOptions(const v1::RestoreOptions& restore) {
 std::string NounFor(const std::vector<PlannedFile>& files) {
   const auto videos = std::count_if(files.begin(), files.end(), [](const PlannedFile& file) { return file.video.has_value(); });
   return videos == 0 ? "picture" : static_cast<size_t>(videos) == files.size() ? "video" : "file";
+}
+
+// What the parts of a file were computed in; a part that was put together from others names several itself.
+std::string PrecisionsOf(const std::vector<v1::TaskOutcome>& tasks) {
+  std::set<std::string> precisions;
+  for (const v1::TaskOutcome& task : tasks) {
+    std::istringstream parts(task.result().precision());
+    for (std::string part; std::getline(parts >> std::ws, part, ',');) precisions.insert(part);
+  }
+  std::string text;
+  for (const std::string& precision : precisions) text += (text.empty() ? "" : ", ") + precision;
+  return text;
 }
 
 class JobRun {
@@ -82,6 +96,7 @@ class JobRun {
   void Fetch();
   void FetchSegmentOf(const FetchItem& item);
   void FetchFile(size_t index);
+  Result<WrittenOutput> FetchJudged(FetchPlan* plan);
   // Once nothing but files with lost sources is left, the job cannot end by itself.
   bool OnlyLostFilesRemain();
   void ShowProgress();
@@ -309,6 +324,13 @@ void JobRun::FetchSegmentOf(const FetchItem& item) {
   if (whole) FetchFile(item.file);
 }
 
+Result<WrittenOutput> JobRun::FetchJudged(FetchPlan* plan) {
+  if (options_.restore.auto_model()) {
+    NSIC_ASSIGN_OR_RETURN(plan->written.model, ChosenModel(plan->tasks));
+  }
+  return FetchOutput(context_.farm, context_.record, *plan, stop_);
+}
+
 void JobRun::FetchFile(size_t index) {
   const PlannedFile& file = job_.files[index];
   FetchPlan plan;
@@ -336,8 +358,10 @@ void JobRun::FetchFile(size_t index) {
     joining_[index] = share;
   };
   for (const std::string& worker : workers) plan.written.worker += (plan.written.worker.empty() ? "" : ", ") + worker;
+  plan.written.precision = PrecisionsOf(plan.tasks);
+  plan.written.judgement = CombineJudgements(plan.tasks);
 
-  Result<WrittenOutput> written = FetchOutput(context_.farm, context_.record, plan, stop_);
+  Result<WrittenOutput> written = FetchJudged(&plan);
   if (!written.ok() && stop_.cancelled()) return;
   Status marked;
   if (written.ok() && !ids.empty()) marked = context_.farm->MarkFetched(job_.job_id, ids, stop_);
@@ -411,7 +435,7 @@ JobEnd JobRun::Finish() {
     const FileRun& file = files_[i];
     ReportFile report;
     report.input = planned.input.empty() ? planned.path : planned.input;
-    report.model = job_.model;
+    if (!job_.auto_model) report.model = job_.model;
     report.input_size = planned.size;
     report.input_bytes = planned.bytes;
     std::set<std::string> workers;
@@ -428,6 +452,9 @@ JobEnd JobRun::Finish() {
       report.output_size = file.written->size;
       report.output_bytes = file.written->bytes;
       report.video = file.written->video;
+      report.model = file.written->model;
+      report.judgement = file.written->judgement;
+      report.precision = file.written->precision;
     } else if (failed != nullptr) {
       report.state = FileState::kFailed;
       report.error = failed->error();

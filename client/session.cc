@@ -111,6 +111,7 @@ int RunClient(int argc, char** argv) {
   AddSubmitCommand(&app, &session);
   AddFetchCommand(&app, &session);
   AddJobCommands(&app, &session);
+  AddAssessCommand(&app, &session);
   AddBenchCommand(&app, &session);
   AddWorkersCommand(&app, &session);
   AddModelsCommand(&app, &session);

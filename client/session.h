@@ -85,6 +85,7 @@ class Session {
 void AddSubmitCommand(CLI::App* app, Session* session);
 void AddFetchCommand(CLI::App* app, Session* session);
 void AddJobCommands(CLI::App* app, Session* session);  // jobs, status, watch, cancel, pause, resume, retry
+void AddAssessCommand(CLI::App* app, Session* session);
 void AddBenchCommand(CLI::App* app, Session* session);
 void AddWorkersCommand(CLI::App* app, Session* session);
 void AddModelsCommand(CLI::App* app, Session* session);

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "client/extract_frames.h"
+#include "client/job_text.h"
 #include "client/map_outputs.h"
 #include "client/probe_inputs.h"
 #include "client/scan_inputs.h"
@@ -78,8 +79,27 @@ ReportFile ToReportFile(const PlannedFile& file, const WrittenOutput& written) {
   report.output_bytes = written.bytes;
   report.seconds = written.seconds;
   report.worker = written.worker;
+  report.precision = written.precision;
   report.video = written.video;
+  report.judgement = written.judgement;
   return report;
+}
+
+// The models among which the recommender chooses decide the output, too.
+nlohmann::json WithCandidates(nlohmann::json canonical, const v1::RestoreOptions& options) {
+  if (!options.auto_model()) return canonical;
+  nlohmann::json& candidates = canonical["candidates"] = nlohmann::json::object();
+  for (const v1::Candidate& candidate : options.candidates()) candidates[candidate.label()] = candidate.pack().model_id();
+  return canonical;
+}
+
+// Whether the farm lacks a scorer though there is something that it would have scored.
+bool LacksScorer(Session* session, const std::vector<ReportFile>& files) {
+  const bool unscored = std::any_of(files.begin(), files.end(), [](const ReportFile& file) {
+    return file.state == FileState::kDone && !file.judgement.scores && file.judgement.error.empty();
+  });
+  if (!unscored) return false;
+  return session->farm().GetModel(kScorer, session->cancel()).status().code() == StatusCode::kNotFound;
 }
 
 std::string Title(const std::vector<InputRoot>& roots) {
@@ -109,6 +129,7 @@ class Submit {
   void Settle(const std::string& input, FileState state, const std::string& error);
   const std::string& ParametersOf(const PlannedFile& file) const { return file.video ? file.video->parameters : parameters_; }
   Status ChooseModel();
+  Result<bool> LetRecommenderChoose();
   // Moves what is finished from planned_ to settled_.
   Status SetFinishedAside();
   // Goes on with the job of an earlier run, or takes what it has finished. `*resumed` when it is what is wanted now.
@@ -123,6 +144,7 @@ class Submit {
   VideoOptions video_options_;
   std::string parameters_;  // of pictures
   int network_scale_ = 1;
+  bool no_recommender_ = false;
   Scan scan_;
   OutputPlaces places_;
   std::optional<FileLock> lock_;
@@ -134,8 +156,43 @@ class Submit {
   int64_t started_ms_ = 0;
 };
 
+// Leaves the choice to the farm's recommender, file by file. False: it has none.
+Result<bool> Submit::LetRecommenderChoose() {
+  const Result<v1::Model> recommender = session_->farm().GetModel(kRecommender, session_->cancel());
+  if (recommender.status().code() == StatusCode::kNotFound) return false;
+  NSIC_RETURN_IF_ERROR(recommender.status());
+  NSIC_ASSIGN_OR_RETURN(const ModelCard card, ParseModelCard(recommender->card(), "the model " + recommender->name()));
+  if (card.task != ModelTask::kClassify) {
+    return FailedPreconditionError(std::string("the farm's model named ") + kRecommender + " recommends no models (its task is to " +
+                                   recommender->task() + "): name a model with --model, or have it removed");
+  }
+  NSIC_ASSIGN_OR_RETURN(const std::vector<v1::Model> models, session_->farm().ListModels(session_->cancel()));
+  restore_.set_auto_model(true);
+  restore_.set_model_id(recommender->id());
+  restore_.set_model_name("auto");
+  // The coordinator finds them for itself; here they are part of what says whether an output is what is wanted.
+  for (const auto& [label, name] : card.recommends) {
+    const auto found = std::find_if(models.begin(), models.end(), [&name = name](const v1::Model& model) { return model.name() == name; });
+    if (found == models.end()) continue;  // the coordinator says so
+    v1::Candidate* const candidate = restore_.add_candidates();
+    candidate->set_label(label);
+    candidate->mutable_pack()->set_model_id(found->id());
+  }
+  network_scale_ = 1;
+  parameters_ = ParametersHash(restore_);
+  return true;
+}
+
 Status Submit::ChooseModel() {
-  const std::string name = options_.model == "auto" ? kAutoModel : options_.model;
+  std::string name = options_.model;
+  if (name == "auto") {
+    NSIC_ASSIGN_OR_RETURN(const bool chosen, LetRecommenderChoose());
+    if (chosen) return OkStatus();
+    session_->progress().Notice(std::string("this farm has no recommender (a model named ") + kRecommender + "): --model auto takes " +
+                                kUsualModel + " for every file");
+    no_recommender_ = true;
+    name = kUsualModel;
+  }
   NSIC_ASSIGN_OR_RETURN(const v1::Model model, session_->farm().GetModel(name, session_->cancel()));
   NSIC_ASSIGN_OR_RETURN(const ModelCard card, ParseModelCard(model.card(), "the model " + model.name()));
   if (card.task != ModelTask::kEnhance) {
@@ -485,6 +542,8 @@ Result<RecordedJob> Submit::SubmitMissing() {
   job.title = Title(scan_.roots);
   job.parameters = parameters_;
   job.model = restore_.model_name();
+  job.auto_model = restore_.auto_model();
+  job.no_recommender = no_recommender_;
   job.network_scale = network_scale_;
   job.started_ms = started_ms_;
   job.files = planned_;
@@ -526,6 +585,7 @@ int Submit::Report(const std::string& job_id, const std::vector<ReportFile>& of_
       std::any_of(report.files.begin(), report.files.end(), [](const ReportFile& file) { return file.state == FileState::kFailed; });
   report.state = state == v1::JOB_STATE_CANCELLED && !failed ? "cancelled" : failed ? "failed" : "succeeded";
   report.report_folder = places_.report_folder;
+  report.no_recommender = no_recommender_;
   return PrintReport(session_, std::move(report));
 }
 
@@ -666,6 +726,10 @@ Result<v1::RestoreOptions> ToRestoreOptions(const SubmitOptions& options) {
   }
   restore.set_static_threshold(options.static_threshold);
   restore.set_tolerate(options.tolerate);
+  if (options.score_every && *options.score_every < 0) {
+    return InvalidArgumentError("--score-every is a number of frames, or 0 to score none");
+  }
+  if (options.score_every) restore.set_score_every(*options.score_every);
   return restore;
 }
 
@@ -716,7 +780,7 @@ std::string ParametersHash(const v1::RestoreOptions& options) {
                                     {"sharpen", options.sharpen()}, {"scale", options.scale()},
                                     {"width", options.width()},     {"height", options.height()},
                                     {"format", options.format()},   {"jpeg_quality", options.jpeg_quality()}};
-  return Sha256Hex(canonical.dump());
+  return Sha256Hex(WithCandidates(canonical, options).dump());
 }
 
 std::string ParametersHash(const v1::RestoreOptions& options, const v1::VideoInfo& video, const std::vector<int>& dropped_streams,
@@ -739,7 +803,7 @@ std::string ParametersHash(const v1::RestoreOptions& options, const v1::VideoInf
                                     {"dropped_streams", dropped_streams},
                                     {"first", frames ? frames->first : 0},
                                     {"last", frames ? frames->last : 0}};
-  return Sha256Hex(canonical.dump());
+  return Sha256Hex(WithCandidates(canonical, options).dump());
 }
 
 Result<JobEnd> RunJobInSession(Session* session, JobRecord* record, const RecordedJob& job, const v1::RestoreOptions& restore, bool wait) {
@@ -772,6 +836,8 @@ int PrintReport(Session* session, FinalReport final_report) {
   report.started_ms = final_report.started_ms;
   report.ended_ms = session->clock().WallMs();
   report.files = std::move(final_report.files);
+  report.no_recommender = final_report.no_recommender;
+  report.no_scorer = final_report.write && LacksScorer(session, report.files);
 
   Status written;
   std::string report_path;
@@ -809,6 +875,9 @@ int PrintReport(Session* session, FinalReport final_report) {
             std::to_string(counts[FileState::kSkipped]) + " skipped";
     if (counts[FileState::kCancelled] > 0) text += ", " + std::to_string(counts[FileState::kCancelled]) + " cancelled";
     text += "\n";
+    const MeanReportScores mean = MeanScoresOf(report.files);
+    if (mean.files > 0) text += "quality  " + DescribeScores(mean.before, mean.after) + " over " + Count(mean.files, "file") + "\n";
+    if (report.no_scorer) text += std::string("quality  not scored: no scorer is installed (a model named ") + kScorer + ")\n";
     if (!report_path.empty()) text += "report   " + ForTerminal(report_path) + "\n";
     if (report.state == "running") text += "job      " + report.job_id + "\n";
     session->Print(text);
@@ -827,7 +896,7 @@ void AddSubmitCommand(CLI::App* app, Session* session) {
   command->add_option("paths", options->paths, "Files and folders")->required()->type_name("PATH...");
   command->add_option("--out", options->out, "Folder for the outputs (default: FOLDER-enhanced, for a file NAME-enhanced beside it)")
       ->type_name("DIR");
-  command->add_option("--model", options->model, "Model, by name or id; auto: kairitsu-lite")->type_name("NAME");
+  command->add_option("--model", options->model, "Model, by name or id; auto (default): the one that suits each file")->type_name("NAME");
   command->add_option("--strength", options->strength, "How much of the model's result, 0 to 1 (default 1)")->type_name("S");
   command->add_option("--sharpen", options->sharpen, "Sharpening afterwards, 0 to 1 (default 0)")->type_name("S");
   command->add_option("--scale", options->scale, "Resize to this factor of the original's size")->type_name("F");
@@ -854,6 +923,8 @@ void AddSubmitCommand(CLI::App* app, Session* session) {
       ->type_name("N");
   command->add_option("--frames", options->frames, "Restore only these frames of videos; the first is 1")->type_name("A-B");
   command->add_option("--preview", options->preview, "Restore N frames of each video as pictures, to look at, and no video")
+      ->type_name("N");
+  command->add_option("--score-every", options->score_every, "Score every Nth frame of videos, 0 for none (default: one each 2 seconds)")
       ->type_name("N");
   command->add_flag("--no-wait", options->no_wait, "Return when everything is sent; nsic-client fetch brings the outputs home");
   command->callback([session, options] { session->command = [session, options] { return Submit(session, *options).Run(); }; });

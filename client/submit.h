@@ -13,8 +13,11 @@
 
 namespace nsic {
 
-// What --model auto means.
-inline constexpr const char* kAutoModel = "kairitsu-lite";
+// The packs that judge are those of these names, as the coordinator has it.
+inline constexpr const char* kScorer = "ns-iqa";
+inline constexpr const char* kRecommender = "ns-c";
+// What --model auto means in a farm without a recommender.
+inline constexpr const char* kUsualModel = "kairitsu-lite";
 
 // Of one PATH... and its options: everything the command line says.
 struct SubmitOptions {
@@ -42,6 +45,7 @@ struct SubmitOptions {
   int static_threshold = 0;
   std::string frames;  // "A-B"
   std::optional<int> preview;
+  std::optional<int> score_every;
 };
 
 // INVALID_ARGUMENT names the option. The model is left to the coordinator.
@@ -65,6 +69,7 @@ struct FinalReport {
   int64_t started_ms = 0;
   std::vector<ReportFile> files;
   std::string report_folder;
+  bool no_recommender = false;
   bool write = true;
 };
 int PrintReport(Session* session, FinalReport final_report);

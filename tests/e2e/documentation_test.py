@@ -7,7 +7,7 @@ import unittest
 from farm import BIN, REPOSITORY
 
 COMMANDS = {"nsic-coordinator": ["serve"], "nsic-worker": ["run"],
-            "nsic-client": ["submit", "jobs", "status", "watch", "fetch", "cancel", "pause", "resume", "retry", "workers", "bench", "models"]}
+            "nsic-client": ["submit", "jobs", "status", "watch", "fetch", "cancel", "pause", "resume", "retry", "workers", "assess", "bench", "models"]}
 # Its help says more than the README, which shows the way to a model of one's own.
 TRAINER = {"nsic-train": ["corpus", "fit", "eval", "export"]}
 # Flags of other programs and of our scripts.

@@ -517,6 +517,37 @@ TEST_F(Record, RemembersOutputsOverJobsAndSubmits) {
   EXPECT_FALSE(Open()->Knows(Path("o/gone.jpg"))) << "but not what has gone";
 }
 
+TEST_F(Record, RemembersWhatWasFoundInAFile) {
+  const std::string output = Write("o/a.mkv", "made");
+  WrittenOutput written = SampleOutput(output, "made");
+  written.judgement.scores = ReportScores{40.5, 80.25, {{0, 40, 80}, {48, 41, 80.5}}};
+  written.judgement.recommendation = ReportRecommendation{"drawing-light", 0.75, "kyouka-lite"};
+  written.judgement.error = "an error";
+  RecordedJob job = SampleJob(Path("o"));
+  job.auto_model = true;
+  job.no_recommender = true;
+  {
+    const auto record = Open();
+    ASSERT_TRUE(record->BeginJob(job).ok());
+    ASSERT_TRUE(record->Append(written).ok());
+  }
+  const auto record = Open();
+  EXPECT_TRUE(record->job()->auto_model);
+  EXPECT_TRUE(record->job()->no_recommender);
+  const std::vector<WrittenOutput> found = record->Find(output, Sha256Hex("source"), "p1");
+  ASSERT_EQ(found.size(), 1u);
+  const ReportJudgement& judgement = found[0].judgement;
+  ASSERT_TRUE(judgement.scores && judgement.recommendation);
+  EXPECT_EQ(judgement.scores->after, 80.25);
+  ASSERT_EQ(judgement.scores->frames.size(), 2u);
+  EXPECT_EQ(judgement.scores->frames[1].frame, 48);
+  EXPECT_EQ(judgement.scores->frames[1].after, 80.5);
+  EXPECT_EQ(judgement.recommendation->label, "drawing-light");
+  EXPECT_EQ(judgement.recommendation->probability, 0.75);
+  EXPECT_EQ(judgement.recommendation->model, "kyouka-lite");
+  EXPECT_EQ(judgement.error, "an error");
+}
+
 TEST_F(Record, MovesWithItsFolder) {
   Write("o/a.jpg", "made");
   const auto record = Open();

@@ -57,6 +57,7 @@ TEST(ToRestoreOptions, NamesTheWrongOption) {
       {"--jpeg-quality", [](SubmitOptions* o) { o->jpeg_quality = 0; }},
       {"--jpeg-quality", [](SubmitOptions* o) { o->jpeg_quality = 101; }},
       {"--split-pixels", [](SubmitOptions* o) { o->split_pixels = 0; }},
+      {"--score-every", [](SubmitOptions* o) { o->score_every = -1; }},
       {"--static-threshold", [](SubmitOptions* o) { o->static_threshold = -1; }},
       {"--static-threshold", [](SubmitOptions* o) { o->static_threshold = 256; }},
   };
@@ -207,7 +208,20 @@ TEST(ParametersHash, ChangesWithAllThatDecidesAnOutput) {
   same.set_split_pixels(5);
   same.set_static_threshold(5);
   same.set_tolerate(true);
-  EXPECT_EQ(ParametersHash(same), ParametersHash(base)) << "names, splitting and what is for videos decide nothing";
+  same.set_score_every(7);
+  same.mutable_scorer()->set_model_id("s");
+  same.mutable_recommender()->set_model_id("r");
+  same.add_candidates()->set_label("mosaic");
+  EXPECT_EQ(ParametersHash(same), ParametersHash(base)) << "names, splitting, judging and what is for videos decide nothing";
+
+  v1::RestoreOptions chosen = base;
+  chosen.set_auto_model(true);
+  chosen.add_candidates()->set_label("mosaic");
+  chosen.mutable_candidates(0)->mutable_pack()->set_model_id("one");
+  v1::RestoreOptions other = chosen;
+  other.mutable_candidates(0)->mutable_pack()->set_model_id("two");
+  EXPECT_NE(ParametersHash(chosen), ParametersHash(base));
+  EXPECT_NE(ParametersHash(chosen), ParametersHash(other)) << "what may be chosen decides";
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "client/job_text.h"
+#include "client/judge_outcomes.h"
 #include "client/text.h"
 
 namespace nsic {
@@ -63,6 +65,68 @@ TEST(Count, KnowsThePlural) {
   EXPECT_EQ(Count(0, "picture"), "0 pictures");
   EXPECT_EQ(Count(1, "picture"), "1 picture");
   EXPECT_EQ(Count(2, "picture"), "2 pictures");
+}
+
+TEST(CombineJudgements, WeighsPartsOfAPictureByArea) {
+  v1::TaskOutcome small, large;
+  small.mutable_region()->set_width(10);
+  small.mutable_region()->set_height(10);
+  large.mutable_region()->set_width(30);
+  large.mutable_region()->set_height(10);
+  small.mutable_result()->mutable_scores()->set_before(80);
+  small.mutable_result()->mutable_scores()->set_after(100);
+  large.mutable_result()->mutable_scores()->set_before(40);
+  large.mutable_result()->mutable_scores()->set_after(60);
+  large.mutable_result()->mutable_recommendation()->set_label("mosaic");
+  const ReportJudgement judgement = CombineJudgements({small, large});
+  ASSERT_TRUE(judgement.scores && judgement.recommendation);
+  EXPECT_EQ(judgement.scores->before, 50);
+  EXPECT_EQ(judgement.scores->after, 70);
+  EXPECT_EQ(judgement.recommendation->label, "mosaic");
+  EXPECT_FALSE(CombineJudgements({v1::TaskOutcome()}).scores);
+}
+
+TEST(CombineJudgements, PutsTheFramesOfSegmentsInOrder) {
+  const auto segment = [](int first, std::vector<int> frames) {
+    v1::TaskOutcome outcome;
+    outcome.mutable_frames()->set_first(first);
+    v1::Scores& scores = *outcome.mutable_result()->mutable_scores();
+    for (const int number : frames) {
+      v1::FrameScore* const frame = scores.add_frames();
+      frame->set_frame(number);
+      frame->set_before(number);
+      scores.set_before(scores.before() + number / static_cast<double>(frames.size()));
+    }
+    return outcome;
+  };
+  const ReportJudgement judgement = CombineJudgements({segment(50, {60}), segment(0, {0, 30})});
+  ASSERT_TRUE(judgement.scores);
+  ASSERT_EQ(judgement.scores->frames.size(), 3u);
+  EXPECT_EQ(judgement.scores->frames[2].frame, 60);
+  EXPECT_NEAR(judgement.scores->before, 30, 1e-9) << "each frame counts for one";
+}
+
+TEST(ChosenModel, IsThatOfAllParts) {
+  v1::TaskOutcome a, b;
+  a.mutable_result()->set_model_id("x");
+  a.mutable_result()->mutable_recommendation()->set_model("kyouka-lite");
+  b = a;
+  EXPECT_EQ(*ChosenModel({a, b}), "kyouka-lite");
+  b.mutable_result()->set_model_id("y");
+  EXPECT_EQ(ChosenModel({a, b}).status().code(), StatusCode::kAborted);
+  a.mutable_result()->clear_model_id();
+  EXPECT_EQ(*ChosenModel({a}), "") << "nothing was to repair";
+}
+
+TEST(DescribeJob, TellsTheMeanChange) {
+  v1::Job job;
+  EXPECT_EQ(DescribeJob(job).find("quality"), std::string::npos);
+  EXPECT_TRUE(JobToJson(job)["scores"].is_null());
+  job.mutable_scores()->set_files(2.5);
+  job.mutable_scores()->set_before(40.04);
+  job.mutable_scores()->set_after(62.5);
+  EXPECT_NE(DescribeJob(job).find("quality  40.0 -> 62.5 (+22.5 NS-IQA) over 3 files\n"), std::string::npos) << DescribeJob(job);
+  EXPECT_NEAR(JobToJson(job)["scores"]["change"].get<double>(), 22.46, 1e-9);
 }
 
 TEST(FormatTable, PadsByCharactersAndTrims) {
