@@ -26,10 +26,12 @@ constexpr int kBlock = 16;         // tiles that pass through transform, product
 
 constexpr int RoundUp(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// One layer's work on one picture. Pictures are padded: pixel (x, y) lies at ((y + 1) * row_pixels + x + 1) * channel stride.
+// One layer's work on one picture. The input is padded: pixel (x, y) lies at ((y + 1) * row_pixels + x + 1) * in_stride.
 struct LayerJob {
   const float* input;
-  float* output;
+  float* output;         // pixel (0, 0)
+  int64_t output_row;    // floats from one row to the next
+  int64_t output_pixel;  // floats from one pixel to the next
   const float* weights;  // [point][in][out padded]
   const float* bias;     // [out padded]
   const float* slope;    // [out padded]
@@ -139,7 +141,6 @@ void RunTileRow(const LayerJob& job, const Scratch& scratch, int y) {
   const D d;
   const int lanes = static_cast<int>(hn::Lanes(d));
   const ptrdiff_t in_row = static_cast<ptrdiff_t>(job.row_pixels) * job.in_stride;
-  const ptrdiff_t out_row = static_cast<ptrdiff_t>(job.row_pixels) * job.out_stride;
   const int columns = (job.width + kOut - 1) / kOut;
   for (int first = 0; first < columns; first += kBlock) {
     const int tiles = std::min(kBlock, columns - first);
@@ -171,7 +172,7 @@ void RunTileRow(const LayerJob& job, const Scratch& scratch, int y) {
     for (int t = 0; t < tiles; ++t) {
       const int x0 = (first + t) * kOut;
       const int across = std::min(kOut, job.width - x0);
-      float* corner = job.output + (y + 1) * out_row + static_cast<ptrdiff_t>(x0 + 1) * job.out_stride;
+      float* corner = job.output + y * job.output_row + x0 * job.output_pixel;
       for (int c = 0; c < job.out_stride; c += lanes) {
         const V bias = hn::Load(d, job.bias + c);
         const V slope = hn::Load(d, job.slope + c);
@@ -191,7 +192,7 @@ void RunTileRow(const LayerJob& job, const Scratch& scratch, int y) {
           for (int j = 0; j < across; ++j) {
             const V sum = hn::Add(r[j], bias);
             hn::Store(hn::IfThenElse(hn::Lt(sum, hn::Zero(d)), hn::Mul(sum, slope), sum), d,
-                      corner + k * out_row + static_cast<ptrdiff_t>(j) * job.out_stride + c);
+                      corner + k * job.output_row + j * job.output_pixel + c);
           }
         }
       }
@@ -237,21 +238,33 @@ void ClearBorder(float* picture, int height, int width, int stride) {
 struct Samples {
   bool interleaved;
   int fold;
+  int pixel;  // as Input has it
   int channels;
   int height;
   int width;
+
+  int64_t pixel_floats() const { return pixel > 0 ? pixel : channels; }
 
   // Calls visit(channel, at, step, count) for each run of `count` channels from `channel` on that lie side by side: those of the row's
   // first cell begin at `at`, those of each further one `step` behind.
   template <typename Visit>
   void ForEachRun(int y, const Visit& visit) const {
-    if (interleaved) return visit(0, int64_t{y} * width * channels, channels, channels);
+    if (interleaved) return visit(0, y * width * pixel_floats(), pixel_floats(), channels);
     for (int channel = 0; channel < channels; channel += fold) {
       const int plane = channel / (fold * fold), line = channel / fold % fold;
-      visit(channel, ((int64_t{plane} * height + y) * fold + line) * width * fold, fold, fold);
+      visit(channel, ((int64_t{plane} * height + y) * fold + line) * width * fold, int64_t{fold}, fold);
     }
   }
 };
+
+// Quicker than a call for the two or three samples of a folded picture.
+inline void CopySamples(const float* from, int count, float* to) {
+  if (count >= kChannelAlign) {
+    std::copy_n(from, count, to);
+  } else {
+    for (int c = 0; c < count; ++c) to[c] = from[c];
+  }
+}
 
 }  // namespace
 
@@ -347,25 +360,44 @@ void ConvStack::Run(const Input& in, int height, int width, const Output& out, i
   float* to = buffers.pictures[1].get();
   const Layer& first = layers_.front();
   ClearBorder(from, height, width, first.in_stride);
-  const Samples source{in.layout == Layout::kInterleaved, in.fold, first.in_channels, height, width};
+  const Samples source{in.layout == Layout::kInterleaved, in.fold, in.pixel, first.in_channels, height, width};
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int y = 0; y < height; ++y) {
     float* const row = from + ((y + 1) * int64_t{row_pixels} + 1) * first.in_stride;
-    source.ForEachRun(y, [&](int channel, int64_t at, int step, int count) {
-      for (int x = 0; x < width; ++x) {
-        const float* const sample = in.samples + at + int64_t{x} * step;
-        float* const cell = row + int64_t{x} * first.in_stride + channel;
-        for (int c = 0; c < count; ++c) cell[c] = sample[c];
-      }
+    source.ForEachRun(y, [&](int channel, int64_t at, int64_t step, int count) {
+      for (int x = 0; x < width; ++x) CopySamples(in.samples + at + x * step, count, row + int64_t{x} * first.in_stride + channel);
     });
   }
 
+  const Layer& last = layers_.back();
+  const Samples target{out.layout == Layout::kInterleaved, out.fold, out.pixel, last.out_channels, height, width};
+  // The last layer writes to where its output belongs, if that has whole vectors.
+  const bool direct = target.interleaved && out.base == nullptr && last.out_channels == last.out_stride &&
+                      target.pixel_floats() % kChannelAlign == 0 &&
+                      reinterpret_cast<uintptr_t>(out.samples) % (kChannelAlign * sizeof(float)) == 0;
   const int tile_rows = (height + kOut - 1) / kOut;
   for (const Layer& layer : layers_) {
-    ClearBorder(to, height, width, layer.out_stride);
-    const LayerJob job{
-        from,   to,    layer.weights.get(), layer.bias.get(), layer.slope.get(), layer.in_channels, layer.in_stride, layer.out_stride,
-        height, width, row_pixels};
+    const int64_t padded_row = int64_t{row_pixels} * layer.out_stride;
+    LayerJob job{from,
+                 to + padded_row + layer.out_stride,
+                 padded_row,
+                 layer.out_stride,
+                 layer.weights.get(),
+                 layer.bias.get(),
+                 layer.slope.get(),
+                 layer.in_channels,
+                 layer.in_stride,
+                 layer.out_stride,
+                 height,
+                 width,
+                 row_pixels};
+    if (direct && &layer == &last) {
+      job.output = out.samples;
+      job.output_row = width * target.pixel_floats();
+      job.output_pixel = target.pixel_floats();
+    } else {
+      ClearBorder(to, height, width, layer.out_stride);
+    }
 #pragma omp parallel num_threads(threads)
     {
       const int64_t mine = block * omp_get_thread_num();
@@ -376,17 +408,20 @@ void ConvStack::Run(const Input& in, int height, int width, const Output& out, i
     std::swap(from, to);
   }
 
-  const Layer& last = layers_.back();
-  const Samples target{out.layout == Layout::kInterleaved, out.fold, last.out_channels, height, width};
+  if (direct) return;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int y = 0; y < height; ++y) {
     const float* const row = from + ((y + 1) * int64_t{row_pixels} + 1) * last.out_stride;
-    target.ForEachRun(y, [&](int channel, int64_t at, int step, int count) {
+    target.ForEachRun(y, [&](int channel, int64_t at, int64_t step, int count) {
       for (int x = 0; x < width; ++x) {
         const float* const made = row + int64_t{x} * last.out_stride + channel;
-        float* const result = out.samples + at + int64_t{x} * step;
-        const float* const base = out.base == nullptr ? nullptr : out.base + at + int64_t{x} * step;
-        for (int c = 0; c < count; ++c) result[c] = base == nullptr ? made[c] : base[c] + made[c];
+        float* const result = out.samples + at + x * step;
+        if (out.base == nullptr) {
+          CopySamples(made, count, result);
+        } else {
+          const float* const base = out.base + at + x * step;
+          for (int c = 0; c < count; ++c) result[c] = base[c] + made[c];
+        }
       }
     });
   }

@@ -53,12 +53,14 @@ class ConvStack {
     const float* samples = nullptr;
     Layout layout = Layout::kPlanar;
     int fold = 1;
+    int pixel = 0;  // interleaved: floats from one pixel to the next; 0: as many as it has channels
   };
   struct Output {
     float* samples = nullptr;
     Layout layout = Layout::kPlanar;
     int fold = 1;
     const float* base = nullptr;  // lies as `samples` do, which become the sum of both; null: nothing is added
+    int pixel = 0;                // as above
   };
 
   // All layers, in fp32; height and width at least 1. The bits of the output depend neither on `threads` (at least 1) nor on the layouts.

@@ -60,6 +60,18 @@ at::Tensor FastConvs::AddTo(const at::Tensor& base, const at::Tensor& x, int fol
   return out;
 }
 
+void FastConvs::Append(const at::Tensor& all) const {
+  TORCH_CHECK(all.size(1) >= in_channels_ + out_channels_ && all.is_contiguous(at::MemoryFormat::ChannelsLast));
+  const auto pixel = static_cast<int>(all.size(1));
+  ConvStack::Workspace workspace = workspaces_->Take();
+  for (int64_t n = 0; n < all.size(0); ++n) {
+    float* const samples = all[n].data_ptr<float>();
+    stack_.Run({samples, ConvStack::Layout::kInterleaved, 1, pixel}, static_cast<int>(all.size(2)), static_cast<int>(all.size(3)),
+               {samples + in_channels_, ConvStack::Layout::kInterleaved, 1, nullptr, pixel}, at::get_num_threads(), &workspace);
+  }
+  workspaces_->GiveBack(std::move(workspace));
+}
+
 int64_t FastConvs::Bytes(int64_t height, int64_t width) const {
   return stack_.WorkspaceBytes(static_cast<int>(height), static_cast<int>(width), at::get_num_threads());
 }

@@ -36,7 +36,10 @@ class WorkspacePool {
 class FastConvs {
  public:
   FastConvs(const std::vector<ConvLayer>& layers, std::shared_ptr<WorkspacePool> workspaces)
-      : stack_(layers), out_channels_(layers.back().out_channels), workspaces_(std::move(workspaces)) {}
+      : stack_(layers),
+        in_channels_(layers.front().in_channels),
+        out_channels_(layers.back().out_channels),
+        workspaces_(std::move(workspaces)) {}
 
   // N x in x h x w -> N x out x h x w, fp32 on the CPU, with the input's memory format: contiguous, or channels last, which is faster for
   // many channels. The threads are LibTorch's.
@@ -45,10 +48,14 @@ class FastConvs {
   // base + pixel_shuffle((*this)(pixel_unshuffle(x, fold)), out_fold) without the four copies on the way; contiguous.
   at::Tensor AddTo(const at::Tensor& base, const at::Tensor& x, int fold, int out_fold) const;
 
+  // Reads the first channels of `all` and writes what it makes of them behind them. `all` lies as channels last, contiguous.
+  void Append(const at::Tensor& all) const;
+
   int64_t Bytes(int64_t height, int64_t width) const;  // of one workspace
 
  private:
   const ConvStack stack_;
+  const int64_t in_channels_;
   const int64_t out_channels_;
   const std::shared_ptr<WorkspacePool> workspaces_;
 };
