@@ -22,7 +22,11 @@ constexpr int kOut = 4;  // outputs a tile, each way
 constexpr int kIn = 6;   // inputs a tile, each way
 constexpr int kPoints = kIn * kIn;
 constexpr int kChannelAlign = 16;  // the widest vector: every channel count is padded to it
-constexpr int kBlock = 16;         // tiles that pass through transform, product and inverse together: their 36 x 48 floats each stay in L2
+// Tiles that pass through transform, product and inverse together. With few channels, so many that what they are transformed to stays in
+// the cache; with many, where the weights do not stay there either, more, so that those are read less often.
+constexpr int kFewTiles = 16;
+constexpr int kManyTiles = 64;
+constexpr int kManyChannels = 128;
 
 constexpr int RoundUp(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -41,12 +45,25 @@ struct LayerJob {
   int height;
   int width;
   int row_pixels;
+  int block;  // tiles at once
+};
+
+// A tile's first pixel.
+struct TilePlace {
+  int y;
+  int x;
+  void Next(int width) {
+    x += kOut;
+    if (x < width) return;
+    x = 0;
+    y += kOut;
+  }
 };
 
 // Where a thread keeps one block of tiles between the stages.
 struct Scratch {
-  float* transformed;  // [point][kBlock][in_stride]
-  float* products;     // [point][kBlock][out_stride]
+  float* transformed;  // [point][block][in_stride]
+  float* products;     // [point][block][out_stride]
 };
 
 }  // namespace
@@ -123,8 +140,8 @@ void Multiply(const LayerJob& job, const Scratch& scratch, int tiles) {
     for (int v = 0; v < vectors;) {
       const int step = vectors - v >= kVectors ? kVectors : 1;
       for (int t = 0; t < tiles; t += kTiles) {
-        const float* in = scratch.transformed + (static_cast<ptrdiff_t>(p) * kBlock + t) * job.in_stride;
-        float* out = scratch.products + (static_cast<ptrdiff_t>(p) * kBlock + t) * job.out_stride + v * lanes;
+        const float* in = scratch.transformed + (static_cast<ptrdiff_t>(p) * job.block + t) * job.in_stride;
+        float* out = scratch.products + (static_cast<ptrdiff_t>(p) * job.block + t) * job.out_stride + v * lanes;
         if (step == kVectors) {
           MultiplyBlock<kTiles, kVectors>(in, job.in_stride, weights + v * lanes, job.out_stride, job.in_channels, out);
         } else {
@@ -136,16 +153,19 @@ void Multiply(const LayerJob& job, const Scratch& scratch, int tiles) {
   }
 }
 
-// The output rows y to y + 3.
-void RunTileRow(const LayerJob& job, const Scratch& scratch, int y) {
+// The tiles from `begin` to `end`, numbered row by row.
+void RunTiles(const LayerJob& job, const Scratch& scratch, int begin, int end) {
   const D d;
   const int lanes = static_cast<int>(hn::Lanes(d));
   const ptrdiff_t in_row = static_cast<ptrdiff_t>(job.row_pixels) * job.in_stride;
   const int columns = (job.width + kOut - 1) / kOut;
-  for (int first = 0; first < columns; first += kBlock) {
-    const int tiles = std::min(kBlock, columns - first);
-    for (int t = 0; t < tiles; ++t) {
-      const float* corner = job.input + y * in_row + static_cast<ptrdiff_t>(first + t) * kOut * job.in_stride;
+  for (int first = begin; first < end; first += job.block) {
+    const int tiles = std::min(job.block, end - first);
+    const TilePlace start{first / columns * kOut, first % columns * kOut};
+    TilePlace place = start;
+    for (int t = 0; t < tiles; ++t, place.Next(job.width)) {
+      const auto [y, x0] = place;
+      const float* corner = job.input + y * in_row + static_cast<ptrdiff_t>(x0) * job.in_stride;
       for (int c = 0; c < job.in_stride; c += lanes) {
         V columns_done[kIn][kIn];  // [row of the transform][column]
         for (int x = 0; x < kIn; ++x) {
@@ -160,7 +180,7 @@ void RunTileRow(const LayerJob& job, const Scratch& scratch, int y) {
           V r[kIn];
           InputTransform(row[0], row[1], row[2], row[3], row[4], row[5], r);
           for (int j = 0; j < kIn; ++j) {
-            hn::Store(r[j], d, scratch.transformed + (static_cast<ptrdiff_t>(k * kIn + j) * kBlock + t) * job.in_stride + c);
+            hn::Store(r[j], d, scratch.transformed + (static_cast<ptrdiff_t>(k * kIn + j) * job.block + t) * job.in_stride + c);
           }
         }
       }
@@ -168,9 +188,10 @@ void RunTileRow(const LayerJob& job, const Scratch& scratch, int y) {
 
     Multiply(job, scratch, tiles);
 
-    const int rows = std::min(kOut, job.height - y);
-    for (int t = 0; t < tiles; ++t) {
-      const int x0 = (first + t) * kOut;
+    place = start;
+    for (int t = 0; t < tiles; ++t, place.Next(job.width)) {
+      const auto [y, x0] = place;
+      const int rows = std::min(kOut, job.height - y);
       const int across = std::min(kOut, job.width - x0);
       float* corner = job.output + y * job.output_row + x0 * job.output_pixel;
       for (int c = 0; c < job.out_stride; c += lanes) {
@@ -178,8 +199,8 @@ void RunTileRow(const LayerJob& job, const Scratch& scratch, int y) {
         const V slope = hn::Load(d, job.slope + c);
         V rows_done[kOut][kIn];
         for (int j = 0; j < kIn; ++j) {
-          const float* at = scratch.products + (static_cast<ptrdiff_t>(j) * kBlock + t) * job.out_stride + c;
-          const ptrdiff_t step = static_cast<ptrdiff_t>(kIn) * kBlock * job.out_stride;
+          const float* at = scratch.products + (static_cast<ptrdiff_t>(j) * job.block + t) * job.out_stride + c;
+          const ptrdiff_t step = static_cast<ptrdiff_t>(kIn) * job.block * job.out_stride;
           V r[kOut];
           OutputTransform(hn::Load(d, at), hn::Load(d, at + step), hn::Load(d, at + 2 * step), hn::Load(d, at + 3 * step),
                           hn::Load(d, at + 4 * step), hn::Load(d, at + 5 * step), r);
@@ -206,7 +227,7 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace nsic {
-HWY_EXPORT(RunTileRow);
+HWY_EXPORT(RunTiles);
 
 namespace {
 
@@ -219,6 +240,7 @@ Floats ZeroFloats(int64_t count) {
   return floats;
 }
 
+int BlockOf(int channels) { return channels >= kManyChannels ? kManyTiles : kFewTiles; }
 int PaddedLength(int length) { return RoundUp(length, kOut) + 2; }
 int64_t PaddedPixels(int height, int width) { return int64_t{PaddedLength(height)} * PaddedLength(width); }
 
@@ -347,12 +369,12 @@ ConvStack::ConvStack(ConvStack&&) noexcept = default;
 ConvStack& ConvStack::operator=(ConvStack&&) noexcept = default;
 
 int64_t ConvStack::WorkspaceBytes(int height, int width, int threads) const {
-  return static_cast<int64_t>(sizeof(float)) * widest_ * 2 * (PaddedPixels(height, width) + int64_t{threads} * kPoints * kBlock);
+  return static_cast<int64_t>(sizeof(float)) * widest_ * 2 * (PaddedPixels(height, width) + int64_t{threads} * kPoints * BlockOf(widest_));
 }
 
 void ConvStack::Run(const Input& in, int height, int width, const Output& out, int threads, Workspace* workspace) const {
   Workspace::Buffers& buffers = *workspace->buffers_;
-  const int64_t block = int64_t{kPoints} * kBlock * widest_;
+  const int64_t block = int64_t{kPoints} * BlockOf(widest_) * widest_;
   buffers.Reserve(PaddedPixels(height, width) * widest_, block * threads);
   const int row_pixels = PaddedLength(width);
 
@@ -375,7 +397,8 @@ void ConvStack::Run(const Input& in, int height, int width, const Output& out, i
   const bool direct = target.interleaved && out.base == nullptr && last.out_channels == last.out_stride &&
                       target.pixel_floats() % kChannelAlign == 0 &&
                       reinterpret_cast<uintptr_t>(out.samples) % (kChannelAlign * sizeof(float)) == 0;
-  const int tile_rows = (height + kOut - 1) / kOut;
+  const int columns = (width + kOut - 1) / kOut;
+  const int tiles = (height + kOut - 1) / kOut * columns;
   for (const Layer& layer : layers_) {
     const int64_t padded_row = int64_t{row_pixels} * layer.out_stride;
     LayerJob job{from,
@@ -390,7 +413,8 @@ void ConvStack::Run(const Input& in, int height, int width, const Output& out, i
                  layer.out_stride,
                  height,
                  width,
-                 row_pixels};
+                 row_pixels,
+                 BlockOf(std::min(layer.in_stride, layer.out_stride))};
     if (direct && &layer == &last) {
       job.output = out.samples;
       job.output_row = width * target.pixel_floats();
@@ -402,8 +426,10 @@ void ConvStack::Run(const Input& in, int height, int width, const Output& out, i
     {
       const int64_t mine = block * omp_get_thread_num();
       const Scratch scratch{buffers.transformed.get() + mine, buffers.products.get() + mine};
+      const int share = RoundUp(columns, job.block);
 #pragma omp for schedule(dynamic, 1)
-      for (int row = 0; row < tile_rows; ++row) HWY_DYNAMIC_DISPATCH(RunTileRow)(job, scratch, row * kOut);
+      for (int first = 0; first < tiles; first += share)
+        HWY_DYNAMIC_DISPATCH(RunTiles)(job, scratch, first, std::min(first + share, tiles));
     }
     std::swap(from, to);
   }
