@@ -30,6 +30,7 @@ if ! log=$(cmake -S . -B $build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DN
   echo "CMake failed. Point CMAKE_PREFIX_PATH at a LibTorch with CUDA (https://pytorch.org, or python3's torch)." >&2
   exit 1
 fi
+export OMP_WAIT_POLICY=passive  # threads that wait would spin and take from those that work
 cmake --build $build --target device_bench --parallel
 
 echo "== $device"

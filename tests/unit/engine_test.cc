@@ -475,7 +475,7 @@ TEST(EngineTest, RefusesPacksThatDoNotFit) {
          pack.card.parameters["depth"] = 3;
          return pack;
        },
-       "parameters that the architecture identity does not know"},
+       "the architecture identity does not know all the parameters"},
       {"unknown architecture",
        [] {
          ModelPack pack = IdentityPack(HaloTiles(64, 0, 1));
