@@ -23,7 +23,7 @@ core/quality/               core/(base|media|quality)/                          
 core/report/                core/(base|report)/                                                     nlohmann/
 models/arch/                core/base/|core/farm/tile_grid|models/(arch|io)/                        torch/|ATen/|c10/|hwy/|omp
 models/io/                  core/base/|core/farm/tile_grid|models/io/                               nlohmann/|zlib
-models/train/               core/(base|infer|media|quality)/|core/farm/tile_grid|models/            torch/|ATen/|c10/|nlohmann/|CLI/|toml\+\+/|vips/|spdlog/
+models/train/               core/(base|infer|media|quality)/|core/farm/tile_grid|models/            torch/|ATen/|c10/|nlohmann/|CLI/|toml\+\+/|vips/|opencv2/|spdlog/
 coordinator/db/             core/(base|farm)/|coordinator/db/                                       SQLiteCpp/|sqlite3|spdlog/|nlohmann/
 coordinator/                core/(base|farm|rpc)/|models/io/|coordinator/|nsic/v1/                  grpc/|grpcpp/|google/protobuf/|openssl/|prometheus/|spdlog/|CLI/|nlohmann/
 worker/                     core/|models/|worker/|nsic/v1/                                          torch/|ATen/|c10/|hwy/|grpc/|grpcpp/|google/protobuf/|prometheus/|httplib|spdlog/|CLI/|nlohmann/

@@ -82,28 +82,39 @@ void Panel(std::ostream& out, double top, const std::string& title, const std::v
 
 }  // namespace
 
-std::string CurveSvg(std::string_view log) {
+std::string CurveSvg(std::string_view log, const std::string& title) {
   std::istringstream in{std::string(log)};
   std::string row;
   std::getline(in, row);
   const std::vector<std::string> header = Cells(row);
   std::vector<double> steps;
-  std::vector<Line> loss = {{"loss", {}}}, gains;
-  for (size_t i = 4; i + 1 < header.size(); i += 2) gains.push_back({header[i].substr(0, header[i].rfind('_')), {}});
+  std::vector<Line> loss = {{"loss", {}}}, measured;
+  std::vector<std::pair<size_t, bool>> columns;  // of each measure: where, and whether the next column is what it became
+  constexpr std::string_view kBefore = "_before";
+  for (size_t i = 4; i < header.size(); ++i) {
+    const size_t end = header[i].rfind(kBefore);
+    const bool pair = end != std::string::npos && end + kBefore.size() == header[i].size() && i + 1 < header.size();
+    measured.push_back({header[i].substr(0, pair ? end : std::string::npos), {}});
+    columns.emplace_back(i, pair);
+    if (pair) ++i;
+  }
   while (std::getline(in, row)) {
     const std::vector<std::string> cells = Cells(row);
     if (cells.size() != header.size()) continue;  // no row
     const auto value = [&cells](size_t i) { return std::atof(cells[i].c_str()); };
     steps.push_back(value(0));
     loss[0].values.push_back(value(3));
-    for (size_t i = 0; i < gains.size(); ++i) gains[i].values.push_back(value(5 + 2 * i) - value(4 + 2 * i));
+    for (size_t i = 0; i < measured.size(); ++i) {
+      const auto [column, pair] = columns[i];
+      measured[i].values.push_back(pair ? value(column + 1) - value(column) : value(column));
+    }
   }
   std::ostringstream out;
   out << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << kWidth << "\" height=\"" << kTop + 2 * kPanel + kGap + 40
       << "\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n";
   if (!steps.empty()) {
     Panel(out, kTop, "loss over steps", steps, loss);
-    if (!gains.empty()) Panel(out, kTop + kPanel + kGap, "PSNR gain over steps (dB)", steps, gains);
+    if (!measured.empty()) Panel(out, kTop + kPanel + kGap, title, steps, measured);
   }
   out << "</svg>\n";
   return out.str();

@@ -7,9 +7,9 @@
 
 namespace nsic {
 
-// An SVG of two panels over the steps: the loss, and what the model gains on each validation case (dB). `log`: the text of log.csv, with
-// the columns step,minutes,learning_rate,loss and NAME_before,NAME_after for each case.
-std::string CurveSvg(std::string_view log);
+// An SVG of two panels over the steps: the loss, and what validation measured, under `title`. `log`: the text of log.csv, with the columns
+// step,minutes,learning_rate,loss and those of validation: NAME_before,NAME_after, whose difference is drawn, or NAME.
+std::string CurveSvg(std::string_view log, const std::string& title = "PSNR gain over steps (dB)");
 
 }  // namespace nsic
 

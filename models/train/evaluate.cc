@@ -1,10 +1,7 @@
 #include "models/train/evaluate.h"
 
-#include <vips/vips.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <iomanip>
 #include <memory>
@@ -18,6 +15,7 @@
 #include "models/io/model_pack.h"
 #include "models/train/corpus.h"
 #include "models/train/decode_picture.h"
+#include "models/train/real_codecs.h"
 
 namespace nsic {
 namespace {
@@ -26,42 +24,6 @@ using nlohmann::json;
 
 constexpr int kSmallestSide = 11;
 constexpr double kBestPsnr = 100;
-
-struct ReleaseImage {
-  void operator()(VipsImage* image) const { g_object_unref(image); }
-};
-struct ReleaseBytes {
-  void operator()(void* bytes) const { g_free(bytes); }
-};
-using ImagePointer = std::unique_ptr<VipsImage, ReleaseImage>;
-
-Status VipsFailed(const std::string& what) {
-  std::string why = vips_error_buffer();
-  vips_error_clear();
-  return InternalError(what + ": libvips failed: " + why);
-}
-
-// Through libjpeg and back: 4:2:0, its defaults otherwise.
-Result<Rgb8> ThroughJpeg(const Rgb8& picture, int quality) {
-  const ImagePointer image(vips_image_new_from_memory(picture.samples.data(), picture.samples.size(), picture.size.width,
-                                                      picture.size.height, 3, VIPS_FORMAT_UCHAR));
-  if (image == nullptr) return VipsFailed("cannot compress a picture");
-  void* raw = nullptr;
-  size_t size = 0;
-  if (vips_jpegsave_buffer(image.get(), &raw, &size, "Q", quality, "subsample_mode", VIPS_FOREIGN_SUBSAMPLE_ON, nullptr) != 0) {
-    return VipsFailed("cannot compress a picture");
-  }
-  const std::unique_ptr<void, ReleaseBytes> jpeg(raw);
-  VipsImage* loaded = nullptr;
-  if (vips_jpegload_buffer(jpeg.get(), size, &loaded, nullptr) != 0) return VipsFailed("cannot decompress a picture");
-  const ImagePointer decoded(loaded);
-  size_t bytes = 0;
-  const std::unique_ptr<void, ReleaseBytes> pixels(vips_image_write_to_memory(decoded.get(), &bytes));
-  if (pixels == nullptr || bytes != picture.samples.size()) return VipsFailed("cannot decompress a picture");
-  Rgb8 result{picture.size, std::vector<uint8_t>(bytes)};
-  std::memcpy(result.samples.data(), pixels.get(), bytes);
-  return result;
-}
 
 Result<Rgb8> Restore(Enhancer* enhancer, const Rgb8& picture) {
   const size_t width = static_cast<size_t>(picture.size.width);

@@ -1,11 +1,21 @@
 #include "models/train/evaluate.h"
+#include "models/train/evaluate_judges.h"
 
 namespace nsic {
+namespace {
 
-Result<Evaluation> Evaluate(const EvaluateOptions&, const Clock&, std::ostream&) {
+Status TrainingOnly() {
   return UnimplementedError("this nsic-train was built for training only (NSIC_ONLY_TRAIN); evaluate with one from a full build");
 }
 
+}  // namespace
+
+Result<Evaluation> Evaluate(const EvaluateOptions&, const Clock&, std::ostream&) { return TrainingOnly(); }
+
 std::string EvaluationTable(const Evaluation&) { return ""; }
+
+Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions&, const Clock&, std::ostream&) { return TrainingOnly(); }
+
+std::string JudgesTable(const JudgesEvaluation&) { return ""; }
 
 }  // namespace nsic

@@ -24,7 +24,14 @@ Tensor Filter(const Tensor& x, const Tensor& kernel) {
   return at::conv2d(x, each, {}, /*stride=*/1, at::IntArrayRef({0}), /*dilation=*/1, channels);
 }
 
-Tensor Ssim(const Tensor& a, const Tensor& b) {
+Tensor Gradients(const Tensor& x) {
+  const Tensor sobel = torch::tensor({{-1.0f, 0.0f, 1.0f}, {-2.0f, 0.0f, 2.0f}, {-1.0f, 0.0f, 1.0f}});
+  return at::cat({Filter(x, sobel), Filter(x, sobel.t().contiguous())}, 1);
+}
+
+}  // namespace
+
+Tensor SsimOfChannels(const Tensor& a, const Tensor& b) {
   Tensor line = at::arange(kSsimWindow, at::kFloat).sub_(kSsimWindow / 2).square_().div_(-2 * kSsimSigma * kSsimSigma).exp_();
   line.div_(line.sum());
   const auto blur = [&line](const Tensor& x) { return Filter(Filter(x, line.view({1, -1})), line.view({-1, 1})); };
@@ -33,22 +40,15 @@ Tensor Ssim(const Tensor& a, const Tensor& b) {
   const Tensor squares = mean_a.square() + mean_b.square();
   const Tensor variances = blur(a.square() + b.square()) - squares;
   const Tensor covariance = blur(a * b) - product;
-  return MeanOfPicture((product * 2.0 + kC1) * (covariance * 2.0 + kC2) / ((squares + kC1) * (variances + kC2)));
+  return ((product * 2.0 + kC1) * (covariance * 2.0 + kC2) / ((squares + kC1) * (variances + kC2))).mean(at::IntArrayRef{2, 3});
 }
-
-Tensor Gradients(const Tensor& x) {
-  const Tensor sobel = torch::tensor({{-1.0f, 0.0f, 1.0f}, {-2.0f, 0.0f, 2.0f}, {-1.0f, 0.0f, 1.0f}});
-  return at::cat({Filter(x, sobel), Filter(x, sobel.t().contiguous())}, 1);
-}
-
-}  // namespace
 
 Tensor Loss(const Tensor& output, const Tensor& target, const LossWeights& weights) {
   const Tensor difference = output - target;
   Tensor loss = at::zeros({output.size(0)}, output.options());
   if (weights.log_mse != 0) loss = loss + MeanOfPicture(difference.square()).add(kErrorFloor).log() * weights.log_mse;
   if (weights.charbonnier != 0) loss = loss + MeanOfPicture((difference.square() + kCharbonnierFloor).sqrt()) * weights.charbonnier;
-  if (weights.ssim != 0) loss = loss + (1.0 - Ssim(output, target)) * weights.ssim;
+  if (weights.ssim != 0) loss = loss + (1.0 - SsimOfChannels(output, target).mean(1)) * weights.ssim;
   if (weights.edge != 0) loss = loss + MeanOfPicture(Gradients(difference).abs()) * weights.edge;
   if (weights.frequency != 0) {
     const Tensor spectrum = at::view_as_real(at::fft_rfft2(difference, at::OptionalIntArrayRef(), {-2, -1}, "ortho"));

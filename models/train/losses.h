@@ -18,6 +18,9 @@ struct LossWeights {
 // `output` and `target`: N x 3 x h x w, fp32, at least 11x11. N losses, with gradients.
 at::Tensor Loss(const at::Tensor& output, const at::Tensor& target, const LossWeights& weights);
 
+// SSIM as above of pictures of any number of channels, at least 11x11: N x C, the mean over each channel where the window lies inside.
+at::Tensor SsimOfChannels(const at::Tensor& a, const at::Tensor& b);
+
 }  // namespace nsic
 
 #endif  // NSIC_MODELS_TRAIN_LOSSES_H_

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <csignal>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -15,8 +16,10 @@
 #include "models/train/corpus.h"
 #include "models/train/decode_picture.h"
 #include "models/train/evaluate.h"
+#include "models/train/evaluate_judges.h"
 #include "models/train/export.h"
 #include "models/train/fit.h"
+#include "models/train/fit_judge.h"
 #include "models/train/recipe.h"
 
 namespace nsic {
@@ -85,6 +88,55 @@ void AddEvaluate(CLI::App* app, EvaluateOptions* evaluate) {
   command->add_flag("--update-card", evaluate->update_card, "Put the result into the pack's card");
 }
 
+void AddFitJudge(CLI::App* app, FitJudgeOptions* fit) {
+  CLI::App* command =
+      app->add_subcommand("fit-judge", "Train a model that judges pictures: a scorer or a classifier; resumes from --state");
+  command->add_option("--task", fit->task, "score: how good a picture looks; classify: which pack it needs")
+      ->required()
+      ->transform(
+          CLI::CheckedTransformer(std::map<std::string, ModelTask>{{"score", ModelTask::kScore}, {"classify", ModelTask::kClassify}}));
+  command->add_option("--photographs", fit->photographs, "Folders of pictures, or files made by nsic-train corpus, to learn from")
+      ->required();
+  command->add_option("--drawings", fit->drawings, "The same")->required();
+  command->add_option("--val-photographs", fit->photograph_validation, "The same, to measure on; must hold none of those learnt from")
+      ->required();
+  command->add_option("--val-drawings", fit->drawing_validation, "The same")->required();
+  command->add_option("--state", fit->state, "Folder of the checkpoint, the log (log.csv, curve.svg) and packed pictures")->required();
+  command->add_option("--out", fit->out, "Folder of the model pack, written at every validation")->required();
+  command->add_option("--name", fit->name, "Name of the model")->required();
+  command->add_option("--source", fit->source,
+                      "For the model's card: where the data is from, and under which licences; needed for data that does not say it");
+  command->add_option("--licence", fit->licence, "Licence of the model, an SPDX identifier (default " + fit->licence + ")");
+  command->add_option("--features", fit->features, "Channels of the network's first level (default 16)");
+  command->add_option("--steps", fit->steps, "Train so many steps (or give --minutes)");
+  command->add_option("--minutes", fit->minutes, "Train so many minutes, those of resumed runs included (or give --steps)");
+  command->add_option("--batch", fit->batch, "Samples a step; of the scorer two tiles each (default 32)");
+  command->add_option("--learning-rate", fit->learning_rate, "Highest learning rate (default 0.002)");
+  command->add_option("--seed", fit->seed, "Seed of everything random (default 1)");
+  command->add_option("--device", fit->device, "cpu, or a CUDA device such as cuda:0 (default cpu)");
+  command->add_option("--threads", fit->threads, "CPU threads; with a CUDA device 1 is best (default: all cores)");
+  command->add_flag("--bf16", fit->bfloat16, "Run the convolutions in bf16");
+  command->add_option("--validate-every", fit->validate_minutes, "Minutes between validations (default 5)");
+}
+
+void AddEvaluateJudges(CLI::App* app, EvaluateJudgesOptions* evaluate) {
+  CLI::App* command = app->add_subcommand(
+      "eval-judges",
+      "Measure a scorer and a classifier on files of libjpeg, libwebp, x264 and x265, on blur, noise, rescaling and mosaics");
+  command->add_option("--scorer", evaluate->scorer, "Folder of the scorer's pack");
+  command->add_option("--classifier", evaluate->classifier, "Folder of the classifier's pack");
+  command->add_option("--photographs", evaluate->photographs, "Folders of pictures that neither has learnt from")->required();
+  command->add_option("--drawings", evaluate->drawings, "The same")->required();
+  command->add_option("--pictures", evaluate->pictures, "At most so many of each, evenly spaced (default: all)")
+      ->check(CLI::Range(1, 1 << 30));
+  command->add_option(
+      "--brisque", evaluate->brisque,
+      "Measure BRISQUE too: folder of brisque_model_live.yml and brisque_range_live.yml, as in Debian's package opencv-doc");
+  command->add_option("--device", evaluate->device, "auto, cpu, or a CUDA device such as cuda:0 (default auto)");
+  command->add_option("--threads", evaluate->threads, "CPU threads; 0, the default, means all cores")->check(CLI::Range(0, 1024));
+  command->add_flag("--update-cards", evaluate->update_cards, "Put the results into the packs' cards");
+}
+
 struct CorpusOptions {
   std::string out;
   std::vector<std::string> folders;
@@ -119,8 +171,13 @@ int Main(int argc, char** argv) {
   FitOptions fit;
   fit.threads = std::max(1u, std::thread::hardware_concurrency());
   AddFit(&app, &fit);
+  FitJudgeOptions fit_judge;
+  fit_judge.threads = fit.threads;
+  AddFitJudge(&app, &fit_judge);
   EvaluateOptions evaluate;
   AddEvaluate(&app, &evaluate);
+  EvaluateJudgesOptions evaluate_judges;
+  AddEvaluateJudges(&app, &evaluate_judges);
   CorpusOptions corpus;
   AddCorpus(&app, &corpus);
   std::string state, out;
@@ -139,9 +196,16 @@ int Main(int argc, char** argv) {
 
   const std::shared_ptr<void> decoding = StartDecoding();
   const SystemClock clock;
-  if (app.got_subcommand("fit")) {
+  if (app.got_subcommand("fit") || app.got_subcommand("fit-judge")) {
     for (int signal : {SIGTERM, SIGINT}) std::signal(signal, [](int) { stop_requested = true; });
-    return ExitCode(Fit(fit, clock, stop_requested, std::cerr));
+    return ExitCode(app.got_subcommand("fit") ? Fit(fit, clock, stop_requested, std::cerr)
+                                              : FitJudge(fit_judge, clock, stop_requested, std::cerr));
+  }
+  if (app.got_subcommand("eval-judges")) {
+    const Result<JudgesEvaluation> evaluation = EvaluateJudges(evaluate_judges, clock, std::cerr);
+    if (!evaluation.ok()) return ExitCode(evaluation.status());
+    std::cout << JudgesTable(*evaluation);
+    return 0;
   }
   if (app.got_subcommand("corpus")) return ExitCode(PackCorpus(corpus));
   if (app.got_subcommand("export")) return ExitCode(Export(state, out));

@@ -8,8 +8,6 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "models/train/random.h"
-
 namespace nsic {
 
 using at::Tensor;
@@ -54,6 +52,21 @@ Result<TrainingData> OpenTrainingData(const std::vector<std::string>& paths, con
   return data;
 }
 
+Tensor RandomCrop(const CorpusPicture& picture, int64_t side, Random* random) {
+  const int64_t x = random->Below(picture.width - side + 1), y = random->Below(picture.height - side + 1);
+  Tensor crop = torch::empty({side, side, 3}, at::kByte);
+  uint8_t* out = crop.data_ptr<uint8_t>();
+  for (int64_t row = 0; row < side; ++row) {
+    std::memcpy(out + row * side * 3, picture.rgb + ((y + row) * picture.width + x) * 3, static_cast<size_t>(side) * 3);
+  }
+  crop = crop.permute({2, 0, 1});
+  const uint64_t turn = random->Next();
+  if (turn & 1) crop = crop.flip(1);
+  if (turn & 2) crop = crop.flip(2);
+  if (turn & 4) crop = crop.transpose(1, 2);
+  return crop;
+}
+
 Pair MakePairs(const std::vector<CorpusPicture>& pictures, const Degradation& degradation, int64_t side, uint64_t seed, int64_t first,
                int64_t last, const at::Device& device) {
   std::vector<Tensor> crops;
@@ -61,18 +74,7 @@ Pair MakePairs(const std::vector<CorpusPicture>& pictures, const Degradation& de
   for (int64_t index = first; index < last; ++index) {
     Random random(seed, index);
     const CorpusPicture& picture = pictures[static_cast<size_t>(random.Below(static_cast<int64_t>(pictures.size())))];
-    const int64_t x = random.Below(picture.width - side + 1), y = random.Below(picture.height - side + 1);
-    Tensor crop = torch::empty({side, side, 3}, at::kByte);
-    uint8_t* out = crop.data_ptr<uint8_t>();
-    for (int64_t row = 0; row < side; ++row) {
-      std::memcpy(out + row * side * 3, picture.rgb + ((y + row) * picture.width + x) * 3, static_cast<size_t>(side) * 3);
-    }
-    crop = crop.permute({2, 0, 1});
-    const uint64_t turn = random.Next();
-    if (turn & 1) crop = crop.flip(1);
-    if (turn & 2) crop = crop.flip(2);
-    if (turn & 4) crop = crop.transpose(1, 2);
-    crops.push_back(crop);
+    crops.push_back(RandomCrop(picture, side, &random));
     seeds.push_back(random.Next());
   }
   const Tensor target = at::stack(crops).to(device).to(at::kFloat);

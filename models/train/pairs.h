@@ -13,6 +13,7 @@
 #include "core/base/status.h"
 #include "models/train/corpus.h"
 #include "models/train/degrade.h"
+#include "models/train/random.h"
 
 namespace nsic {
 
@@ -26,6 +27,9 @@ struct TrainingData {
 // are named in `progress` and left out. INVALID_ARGUMENT when no picture is left.
 Result<TrainingData> OpenTrainingData(const std::vector<std::string>& paths, const std::string& cache_folder, int64_t smallest,
                                       std::ostream& progress);
+
+// A crop of side x side pixels, flipped and turned: 3 x side x side bytes. The picture must be at least that large.
+at::Tensor RandomCrop(const CorpusPicture& picture, int64_t side, Random* random);
 
 struct Pair {
   at::Tensor input;  // N x 3 x side x side in [0, 1]

@@ -78,25 +78,26 @@ class TrainProgram : public testing::Test {
   static void TearDownTestSuite() { vips_shutdown(); }
 
   TrainProgram() : folder_(std::filesystem::temp_directory_path() / ("nsic-train-" + RandomHex(8))) {
-    std::filesystem::create_directories(folder_ / "pictures");
-    for (int i = 0; i < 2; ++i) {
-      const int width = 81, height = 70 + i;
-      std::vector<uint8_t> rgb;
-      for (int y = 0; y < height; ++y) {
-        for (int x = 0; x < width; ++x) {
-          for (int c = 0; c < 3; ++c) {
-            rgb.push_back(
-                static_cast<uint8_t>(120 + 60 * std::sin(0.2 * (x + 7 * i)) * std::cos(0.15 * y) + (x / 9 + y / 12) % 2 * 40 + 10 * c));
-          }
-        }
-      }
-      const vips::VImage image(vips_image_new_from_memory_copy(rgb.data(), rgb.size(), width, height, 3, VIPS_FORMAT_UCHAR));
-      image.copy(vips::VImage::option()->set("interpretation", VIPS_INTERPRETATION_sRGB))
-          .pngsave((folder_ / "pictures" / ("p" + std::to_string(i) + ".png")).c_str());
-    }
+    for (int i = 0; i < 2; ++i) WritePicture("pictures", i, 81, 70 + i);
     EXPECT_TRUE(WriteFileAtomically(folder_ / "pictures" / "broken.png", "no picture").ok());
   }
   ~TrainProgram() override { std::filesystem::remove_all(folder_); }
+
+  void WritePicture(const std::string& folder, int i, int width, int height) const {
+    std::filesystem::create_directories(folder_ / folder);
+    std::vector<uint8_t> rgb;
+    for (int y = 0; y < height; ++y) {
+      for (int x = 0; x < width; ++x) {
+        for (int c = 0; c < 3; ++c) {
+          rgb.push_back(
+              static_cast<uint8_t>(120 + 60 * std::sin(0.2 * (x + 7 * i)) * std::cos(0.15 * y) + (x / 9 + y / 12) % 2 * 40 + 10 * c));
+        }
+      }
+    }
+    const vips::VImage image(vips_image_new_from_memory_copy(rgb.data(), rgb.size(), width, height, 3, VIPS_FORMAT_UCHAR));
+    image.copy(vips::VImage::option()->set("interpretation", VIPS_INTERPRETATION_sRGB))
+        .pngsave((folder_ / folder / ("p" + std::to_string(i) + ".png")).c_str());
+  }
 
   std::vector<std::string> Fit(const std::string& steps) const {
     const std::string f = folder_;
@@ -191,6 +192,52 @@ TEST_F(TrainProgram, StopsOnSigtermAndGoesOn) {
   EXPECT_THAT(resumed.out, HasSubstr("resumed after step"));
 }
 
+TEST_F(TrainProgram, FitsAndMeasuresTheModelsThatJudge) {
+  const std::string f = folder_;
+  WritePicture("photographs", 0, 160, 150);
+  WritePicture("drawings", 1, 150, 144);
+  for (const std::string task : {"score", "classify"}) {
+    const Outcome fit = Train({"fit-judge",
+                               "--task",
+                               task,
+                               "--photographs",
+                               f + "/photographs",
+                               "--drawings",
+                               f + "/drawings",
+                               "--val-photographs",
+                               f + "/photographs",
+                               "--val-drawings",
+                               f + "/drawings",
+                               "--state",
+                               f + "/" + task,
+                               "--out",
+                               f + "/" + task + "-pack",
+                               "--name",
+                               "tiny",
+                               "--source",
+                               "test",
+                               "--features",
+                               "4",
+                               "--batch",
+                               "2",
+                               "--threads",
+                               "1",
+                               "--steps",
+                               "2"});
+    ASSERT_EQ(fit.code, 0) << fit.out;
+    EXPECT_THAT(fit.out, AllOf(HasSubstr("validation after step 2"), HasSubstr(task == "score" ? "pair_order" : "accuracy")));
+  }
+  const Outcome eval = Train({"eval-judges", "--scorer", f + "/score-pack", "--classifier", f + "/classify-pack", "--photographs",
+                              f + "/photographs", "--drawings", f + "/drawings", "--pictures", "1", "--update-cards"});
+  ASSERT_EQ(eval.code, 0) << eval.out;
+  EXPECT_THAT(eval.out, AllOf(HasSubstr("1 photographs, 1 drawings"), HasSubstr("HEVC"), HasSubstr("WebP"), HasSubstr("in order"),
+                              HasSubstr("photograph-heavy"), HasSubstr("right: ")));
+  const Result<ModelPack> pack = ReadModelPack(f + "/classify-pack");
+  ASSERT_TRUE(pack.ok()) << pack.status();
+  EXPECT_THAT(pack->card.card_json, AllOf(HasSubstr("confusion"), HasSubstr("training")));
+  EXPECT_EQ(pack->card.recommends.at("drawing-heavy"), "kyouka-lite");
+}
+
 TEST_F(TrainProgram, SaysWhatIsWrong) {
   const std::string f = folder_;
   std::filesystem::create_directories(folder_ / "empty");
@@ -210,6 +257,8 @@ TEST_F(TrainProgram, SaysWhatIsWrong) {
        {"corpus", "--out", f + "/c", "--source", "a", "--source", "b", "--licence", "c", f + "/pictures", f + "/empty"},
        2,
        "once for each folder"},
+      {"a judge of nothing", {"eval-judges", "--photographs", f + "/pictures", "--drawings", f + "/pictures"}, 1, "give a scorer"},
+      {"no such task", {"fit-judge", "--task", "paint"}, 2, "--task"},
       {"no such run", {"export", "--state", f + "/none", "--out", f + "/p"}, 1, "checkpoint"},
       {"a text file as a corpus",
        {"fit", "--data", f + "/pictures/broken.png", "--val", "x", "--state", f + "/s", "--out", f + "/p", "--name", "a", "--source", "b",

@@ -1,0 +1,194 @@
+#include "models/train/judge_samples.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "models/arch/tile_net.h"
+#include "models/train/degrade.h"
+#include "models/train/jpeg_simulation.h"
+#include "models/train/pairs.h"
+#include "models/train/random.h"
+#include "models/train/reference_quality.h"
+
+namespace nsic {
+namespace {
+
+using at::Tensor;
+
+constexpr double kPhotographs = 0.6;  // share of the scorer's samples
+constexpr double kShrunk = 0.25;      // share of the crops made from one of twice the size, where the picture is large enough
+constexpr double kOnTheGrid = 0.5;    // share of the tiles that lie on JPEG's 8x8 grid as most of a file's tiles do
+constexpr int64_t kBlock = 8;
+
+struct Kind {
+  double weight;
+  Degradation degradation;
+};
+
+// Of each kind from what nobody sees to what everybody does.
+std::vector<Kind> ScoredKinds() {
+  const auto one = [](auto step) { return Degradation{0.04, false, {{step, 1}}}; };
+  JpegStep jpeg, twice;
+  jpeg.quality = {3, 100};
+  twice.quality = {20, 98};
+  twice.first_quality = {5, 95};
+  twice.shifted = 0.5;
+  twice.resized = 0.3;
+  JpegStep some;
+  some.quality = {10, 98};
+  Degradation chain{0.05, true, {}};
+  chain.steps = {{some, 0.5},
+                 {VideoStep{{18, 40}}, 0.2},
+                 {GaussianNoiseStep{{0.5, 15}, 0.3}, 0.3},
+                 {BlurStep{{0.3, 1.5}, 0.2}, 0.3},
+                 {RescaleStep{{0.5, 0.95}}, 0.3}};
+  return {{0.25, one(jpeg)},
+          {0.08, one(twice)},
+          {0.16, one(VideoStep{{10, 48}})},
+          {0.06, one(GaussianNoiseStep{{0.5, 10}, 0.3})},
+          {0.05, one(GaussianNoiseStep{{5, 45}, 0.3})},
+          {0.03, one(PoissonNoiseStep{{30, 3000}})},
+          {0.06, one(BlurStep{{0.25, 1.2}, 0.2})},
+          {0.05, one(BlurStep{{0.8, 4}, 0.2})},
+          {0.06, one(RescaleStep{{0.5, 0.95}})},
+          {0.05, one(RescaleStep{{0.15, 0.6}})},
+          {0.06, one(MosaicStep{{2, 8}, 0.1})},
+          {0.09, chain}};
+}
+
+Tensor Crop(const std::vector<CorpusPicture>& pictures, Random* random) {
+  const CorpusPicture& picture = pictures[static_cast<size_t>(random->Below(static_cast<int64_t>(pictures.size())))];
+  const bool shrink = random->Chance(kShrunk) && std::min(picture.width, picture.height) >= 2 * kJudgeSmallest;
+  if (!shrink) return RandomCrop(picture, kJudgeSmallest, random).to(at::kFloat);
+  return at::avg_pool2d(RandomCrop(picture, 2 * kJudgeSmallest, random).to(at::kFloat).unsqueeze(0), {2, 2}).squeeze(0).add_(0.5).floor_();
+}
+
+int64_t DrawOffset(Random* random) {
+  constexpr int64_t kRoom = kJudgeSmallest - kJudgeTile;
+  return random->Chance(kOnTheGrid) ? kBlock * random->Below(kRoom / kBlock + 1) : random->Below(kRoom + 1);
+}
+
+// The tile at (x, y) of each.
+Tensor CutTiles(const Tensor& crops, int64_t x, int64_t y) { return crops.narrow(2, y, kJudgeTile).narrow(3, x, kJudgeTile); }
+
+int64_t Between(int64_t low, int64_t high, Random* random) { return low + random->Below(high - low + 1); }
+
+// One crop, made what `label` says. What the last compression's tables were goes to `hints`, of a file that is a JPEG.
+Tensor MakeClass(const Tensor& crop, int64_t label, Random* random, std::array<float, kJpegHints>* hints) {
+  Tensor x = crop.unsqueeze(0);
+  const auto take = [&](auto step) { x = Degrade(x, {random->Next()}, {0, false, {{step, 1}}}); };
+  const auto through_jpeg = [&](int64_t quality) {
+    JpegStep jpeg;
+    jpeg.quality = {static_cast<double>(quality), static_cast<double>(quality)};
+    take(jpeg);
+    std::array<uint16_t, 64> luma, chroma;
+    const std::array<int, 64> luma_table = LuminanceTable(static_cast<int>(quality)),
+                              chroma_table = ChrominanceTable(static_cast<int>(quality));
+    for (size_t i = 0; i < 64; ++i) {
+      luma[i] = static_cast<uint16_t>(luma_table[i]);
+      chroma[i] = static_cast<uint16_t>(chroma_table[i]);
+    }
+    *hints = HintsOf(luma, chroma);
+  };
+  // Cameras' and scanners' own faults come before any compression and are none.
+  if (random->Chance(0.12)) take(BlurStep{{0.3, 0.9}});
+  if (random->Chance(0.12)) take(GaussianNoiseStep{{0.5, 5}, 0.3});
+  const bool mosaic = label == 6, heavy = !mosaic && label % 3 == 2, light = !mosaic && label % 3 == 1;
+  if (mosaic) {
+    take(MosaicStep{{2, 8}, 0.15});
+    if (random->Chance(0.6)) through_jpeg(Between(60, 98, random));
+  } else if (!light && !heavy) {
+    if (random->Chance(0.35)) through_jpeg(Between(95, 100, random));
+  } else if (random->Chance(0.2)) {
+    take(light ? VideoStep{{24, 29}} : VideoStep{{35, 44}});
+  } else {
+    const double way = random->Unit();
+    if (way < 0.15) {  // compressed before, no more finely than the class says
+      through_jpeg(light ? Between(70, 92, random) : Between(8, 38, random));
+      if (random->Chance(0.5)) take(RescaleStep{{0.7, 1.0}});
+      through_jpeg(light ? Between(62, 90, random) : Between(30, 92, random));
+    } else {
+      through_jpeg(light ? Between(62, 90, random) : Between(5, 38, random));
+    }
+  }
+  if (random->Chance(0.5)) *hints = {};  // saved as something else, or a frame of a video
+  return x;
+}
+
+}  // namespace
+
+std::vector<std::string> JudgeLabels() {
+  return {"photograph-clean", "photograph-light", "photograph-heavy", "drawing-clean", "drawing-light", "drawing-heavy", "mosaic"};
+}
+
+std::map<std::string, std::string> JudgeRecommendations() {
+  return {{"photograph-light", "kairitsu-lite"},
+          {"photograph-heavy", "kairitsu-lite"},
+          {"drawing-light", "kyouka-lite"},
+          {"drawing-heavy", "kyouka-lite"},
+          {"mosaic", "ritsuka-lite"}};
+}
+
+JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device) {
+  const std::vector<Kind> kinds = ScoredKinds();
+  std::vector<Tensor> crops;
+  std::vector<std::vector<int64_t>> of_kind(kinds.size());
+  std::vector<std::array<uint64_t, 2>> seeds;
+  std::vector<std::array<int64_t, 2>> offsets;
+  for (int64_t index = first; index < last; ++index) {
+    Random random(seed, index);
+    crops.push_back(Crop(random.Chance(kPhotographs) ? pictures.photographs : pictures.drawings, &random));
+    double way = random.Unit();
+    size_t kind = 0;
+    while (kind + 1 < kinds.size() && way >= kinds[kind].weight) way -= kinds[kind++].weight;
+    of_kind[kind].push_back(index - first);
+    seeds.push_back({random.Next(), random.Next()});
+    offsets.push_back({DrawOffset(&random), DrawOffset(&random)});
+  }
+  const Tensor originals = at::stack(crops).to(device);
+  Tensor tiles = torch::empty({2 * (last - first), 3, kJudgeTile, kJudgeTile}, originals.options()), targets = torch::empty_like(tiles);
+  for (size_t kind = 0; kind < kinds.size(); ++kind) {
+    if (of_kind[kind].empty()) continue;
+    std::vector<Tensor> theirs;
+    std::vector<uint64_t> their_seeds;
+    for (int64_t n : of_kind[kind]) {
+      for (uint64_t version : seeds[static_cast<size_t>(n)]) {
+        theirs.push_back(originals[n]);
+        their_seeds.push_back(version);
+      }
+    }
+    const Tensor spoilt = Degrade(at::stack(theirs), their_seeds, kinds[kind].degradation);
+    for (size_t i = 0; i < of_kind[kind].size(); ++i) {
+      const int64_t n = of_kind[kind][i];
+      const auto [x, y] = offsets[static_cast<size_t>(n)];
+      tiles.narrow(0, 2 * n, 2).copy_(CutTiles(spoilt.narrow(0, static_cast<int64_t>(2 * i), 2), x, y));
+      targets.narrow(0, 2 * n, 2).copy_(CutTiles(originals.narrow(0, n, 1), x, y).expand({2, 3, kJudgeTile, kJudgeTile}));
+    }
+  }
+  return {tiles / 255.0, ReferenceQuality(targets, tiles)};
+}
+
+JudgeBatch MakeClassBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device) {
+  const int64_t classes = static_cast<int64_t>(JudgeLabels().size());
+  std::vector<Tensor> tiles;
+  std::vector<int64_t> labels;
+  for (int64_t index = first; index < last; ++index) {
+    Random random(seed, index);
+    const int64_t label = random.Below(classes);
+    const bool drawing = label == 6 ? random.Chance(0.5) : label >= 3;
+    const Tensor crop = Crop(drawing ? pictures.drawings : pictures.photographs, &random).to(device);
+    std::array<float, kJpegHints> hints{};
+    const Tensor made = MakeClass(crop, label, &random, &hints);
+    const int64_t x = DrawOffset(&random), y = DrawOffset(&random);
+    const Tensor told = torch::tensor({hints[0], hints[1], hints[2]}).to(device).view({1, kJpegHints, 1, 1});
+    tiles.push_back(at::cat({CutTiles(made, x, y) / 255.0, told.expand({1, kJpegHints, kJudgeTile, kJudgeTile})}, 1));
+    labels.push_back(label);
+  }
+  return {at::cat(tiles), torch::tensor(labels, at::kLong).to(device)};
+}
+
+}  // namespace nsic
