@@ -1,7 +1,9 @@
 #include "worker/judge_pictures.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 
@@ -11,9 +13,10 @@ namespace nsic {
 namespace {
 
 constexpr int kBlockSide = 1024;
-constexpr int64_t kScoredWhole = int64_t{1024} * 1024;  // pixels
 constexpr int kCropSide = 256;
 constexpr int kCropsASide = 4;
+constexpr size_t kSamples = 4;
+constexpr std::array<size_t, 4> kInFourRows = {1, 3, 0, 2};  // the column of each row's sample
 constexpr int kJpegBlock = 8;
 constexpr double kLeastProbability = 1e-12;  // keeps logarithms finite
 constexpr size_t kKnownFiles = 1000;
@@ -72,18 +75,6 @@ std::vector<Rect> BlocksToScore(Size picture) {
   return blocks;
 }
 
-std::vector<Rect> SamplesToScore(Size picture) {
-  if (picture.area() <= kScoredWhole) return BlocksToScore(picture);
-  const std::vector<int> tops = CropStarts(picture.height), lefts = CropStarts(picture.width);
-  std::vector<Rect> samples;
-  for (size_t row = 0; row < tops.size(); ++row) {
-    for (size_t column = row % 2; column < lefts.size(); column += 2) {
-      samples.push_back({lefts[column], tops[row], std::min(kCropSide, picture.width), std::min(kCropSide, picture.height)});
-    }
-  }
-  return samples;
-}
-
 std::vector<Rect> CropsToClassify(Size picture) {
   std::vector<Rect> crops;
   for (const int top : CropStarts(picture.height)) {
@@ -92,6 +83,23 @@ std::vector<Rect> CropsToClassify(Size picture) {
     }
   }
   return crops;
+}
+
+std::vector<Rect> SampleCrops(Size picture) {
+  const std::vector<Rect> crops = CropsToClassify(picture);
+  if (crops.size() <= kSamples) return crops;
+  std::vector<Rect> samples;
+  for (size_t i = 0; i < kSamples; ++i) {
+    // Of 4x4, one in each row and column.
+    samples.push_back(crops[crops.size() == kInFourRows.size() * kInFourRows.size() ? kInFourRows.size() * i + kInFourRows[i]
+                                                                                    : crops.size() * i / kSamples]);
+  }
+  return samples;
+}
+
+std::vector<Rect> SamplesToScore(Size picture) {
+  constexpr int64_t kFew = static_cast<int64_t>(kSamples) * kCropSide * kCropSide;
+  return picture.area() <= kFew ? BlocksToScore(picture) : SampleCrops(picture);
 }
 
 Classes MeanOfClasses(const std::vector<Classes>& parts) {
@@ -115,10 +123,10 @@ Classes GeometricMeanOfClasses(const std::vector<Classes>& parts) {
   return MostProbableFirst(means);
 }
 
-Result<Classes> ClassifyPicture(Classifier* classifier, Size picture, const ReadPixels& read, const std::optional<JpegTables>& tables,
-                                const CancelToken& cancel) {
+Result<Classes> ClassifyPicture(Classifier* classifier, const std::vector<Rect>& crops, const ReadPixels& read,
+                                const std::optional<JpegTables>& tables, const CancelToken& cancel) {
   std::vector<Classes> parts;
-  for (const Rect& crop : CropsToClassify(picture)) {
+  for (const Rect& crop : crops) {
     NSIC_RETURN_IF_ERROR(cancel.Check());
     NSIC_ASSIGN_OR_RETURN(const PlanarImage part, ReadPart(crop, read));
     NSIC_ASSIGN_OR_RETURN(Classes classes, classifier->Classify(part, tables));

@@ -23,22 +23,24 @@ using Classes = std::vector<std::pair<std::string, double>>;
 
 // The parts in which all of a picture is scored: as few of at most 1024x1024 as will do, of about the same size.
 std::vector<Rect> BlocksToScore(Size picture);
-// Those from which a picture is scored by the way, so that scoring takes a few hundredths of the time of restoring even where the network
-// that restores is a light one: all of it up to a megapixel, else up to eight parts of 256x256, spread like the fields of one colour on a
-// board of 4x4. At the same places before and after.
-std::vector<Rect> SamplesToScore(Size picture);
 // The parts from which a picture is classified: up to 4x4 of 256x256, spread evenly, on the grid of JPEG's blocks. They are those at which
 // a Classifier looks that has the whole picture; of a smaller picture there is less.
 std::vector<Rect> CropsToClassify(Size picture);
+// Four of these, or as many as there are: what is looked at by the way, so that judging takes a small part of the time of restoring even
+// where the network that restores is a light one.
+std::vector<Rect> SampleCrops(Size picture);
+// The parts from which a picture is scored by the way: all of it where that is no more than four crops are, else these. At the same places
+// before and after.
+std::vector<Rect> SamplesToScore(Size picture);
 
 // What several parts come to, which must not be none: the mean of each label's probabilities; or their geometric mean, which is how a
 // Classifier puts its crops together.
 Classes MeanOfClasses(const std::vector<Classes>& parts);
 Classes GeometricMeanOfClasses(const std::vector<Classes>& parts);
 
-// From the crops of a picture that is in reach of `read`. `tables` when it is a JPEG file's.
-Result<Classes> ClassifyPicture(Classifier* classifier, Size picture, const ReadPixels& read, const std::optional<JpegTables>& tables,
-                                const CancelToken& cancel);
+// From these crops of a picture that is in reach of `read`. `tables` when it is a JPEG file's.
+Result<Classes> ClassifyPicture(Classifier* classifier, const std::vector<Rect>& crops, const ReadPixels& read,
+                                const std::optional<JpegTables>& tables, const CancelToken& cancel);
 
 // Thread-safe: scores and classifies for one thread at a time each, as scorers and classifiers want it.
 class PictureJudge {

@@ -82,7 +82,7 @@ Result<Classes> ClassifyVideo(Classifier* classifier, std::unique_ptr<ByteSource
     if (!decoded) return DataLossError("frame " + std::to_string(frame + 1) + " cannot be decoded");
     NSIC_RETURN_IF_ERROR(converter->ToRgb(*decoded, planar.data()));
     NSIC_ASSIGN_OR_RETURN(Classes classes,
-                          ClassifyPicture(classifier, info.size, ReadPlanes(info.size, planar.data()), std::nullopt, cancel));
+                          ClassifyPicture(classifier, SampleCrops(info.size), ReadPlanes(info.size, planar.data()), std::nullopt, cancel));
     parts.push_back(std::move(classes));
   }
   return MeanOfClasses(parts);

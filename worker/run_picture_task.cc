@@ -186,17 +186,18 @@ Result<Classes> PictureTask::Look(Classifier* classifier) {
     NSIC_ASSIGN_OR_RETURN(const std::optional<JpegQuantisation> read, ReadJpegQuantisation(source_->path()));
     if (read) tables = JpegTables{read->luma, read->chroma};
   }
+  // For the choice of a model all that a recommender wants to see, for the report less.
+  const std::vector<Rect> crops = chooses_model() || assesses() ? CropsToClassify(picture_size()) : SampleCrops(picture_size());
   if (whole_) {
     return ClassifyPicture(
-        classifier, picture_size(), [this](const Rect& rect, float* planar) { return reader_->Read(rect, planar); }, tables, *cancel_);
+        classifier, crops, [this](const Rect& rect, float* planar) { return reader_->Read(rect, planar); }, tables, *cancel_);
   }
-  const std::vector<Rect> crops = CropsToClassify(picture_size());
   const Rect band{0, 0, picture_size().width, crops.front().height};
   const int64_t bytes = TaskMemoryBytes(lease_.source().picture(), DecodesByRows(source_->path()), band, Rect(), 1);
   NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<MemoryBudget::Reservation> memory, tools_->memory->Reserve(bytes, *cancel_));
   BandReader reader(source_->path(), picture_size());
   return ClassifyPicture(
-      classifier, picture_size(), [&](const Rect& rect, float* planar) { return reader.Read(rect, planar); }, tables, *cancel_);
+      classifier, crops, [&](const Rect& rect, float* planar) { return reader.Read(rect, planar); }, tables, *cancel_);
 }
 
 MaybeFailure PictureTask::ChooseModel() {

@@ -138,7 +138,8 @@ Task::Verdict Task::Recommend(const std::function<Result<Classes>(Classifier*)>&
     verdict.failure = ModelFailure(error);
     return verdict;
   }
-  const std::string key = lease_.source().content().sha256() + " " + recommender.model_id();
+  const bool closely = chooses_model() || lease_.options().assess();
+  const std::string key = lease_.source().content().sha256() + " " + recommender.model_id() + (closely ? " closely" : "");
   Result<Classes> classes = tools_->judge->Classify(classifier.get(), key, look);
   if (!classes.ok()) {
     verdict.look_failed = classes.status();

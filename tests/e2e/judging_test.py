@@ -248,6 +248,18 @@ class JudgingTest(FarmTest):
         self.assertEqual(assessed.returncode, 3)
         self.assertIn("no scorer (a model named ns-iqa)", assessed.stderr)
 
+    def test_assess_on_this_machine_alone(self):
+        packs = make_packs(self.path("packs"))
+        for pack in ["ns-iqa", "ns-c"]:
+            imported = self.farm.client("models", "import", os.path.join(packs, pack), "--name", pack, "--local", local=True)
+            self.assertIn(imported.returncode, (0, 3), imported.stderr)  # 3: it came with the programs, as another pack
+        picture = plain(self.path("photograph.jpg"), 300, 200)
+        result = self.farm.client_json("assess", picture, "--local", "--json", local=True)
+        self.assertEqual(result["files"][0]["path"], picture)
+        self.assertTrue(0 <= result["files"][0]["score"] <= 100, result)
+        self.assertTrue(0 < result["files"][0]["probability"] <= 1, result)
+        self.assertEqual(self.farm.client_json("jobs", "--local", "--json", local=True)["jobs"], [])
+
     def test_assess(self):
         self.start()
         library = self.library()

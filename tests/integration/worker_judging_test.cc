@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -136,7 +137,7 @@ TEST_F(JudgingTest, WholePicturesAreScoredAsTheyComeAndAsTheyAreDelivered) {
     EXPECT_NEAR(result.scores().before(), SampledMean(DecodeFile(Path("source")), MeanOf), 1e-3) << row.name;
     EXPECT_NEAR(result.scores().after(), SampledMean(DecodeFile(Path("output")), MeanOf), 1e-3) << row.name;
   }
-  EXPECT_EQ(script_.scored, 6 + 16) << "the large one from eight parts, before and after";
+  EXPECT_EQ(script_.scored, 6 + 8) << "the large one from four parts, before and after";
 }
 
 TEST_F(JudgingTest, ATileTaskScoresItsPart) {
@@ -440,10 +441,22 @@ TEST(JudgePartsTest, BlocksCoverThePictureAndCropsLieInside) {
       sampled += sample.area();
       EXPECT_TRUE((Rect{0, 0, size.width, size.height}.Contains(sample)));
     }
-    EXPECT_EQ(sampled, size.area() <= 1024 * 1024 ? size.area() : sampled);
+    EXPECT_EQ(sampled, size.area() <= 512 * 512 ? size.area() : sampled);
     EXPECT_GT(sampled, 0);
-    EXPECT_LE(sampled, 1024 * 1024);
+    EXPECT_LE(sampled, 512 * 512);
   }
+}
+
+TEST(JudgePartsTest, SamplesAreInDifferentRowsAndColumns) {
+  std::set<int> columns, rows;
+  for (const Rect& crop : SampleCrops({2000, 1500})) {
+    columns.insert(crop.x);
+    rows.insert(crop.y);
+  }
+  EXPECT_EQ(columns.size(), 4u);
+  EXPECT_EQ(rows.size(), 4u);
+  EXPECT_EQ(SampleCrops({600, 300}).size(), 4u) << "of six";
+  EXPECT_EQ(SampleCrops({300, 200}).size(), 2u) << "all";
 }
 
 TEST(JudgePartsTest, FramesAreSpreadOverTheVideoAndNearKeyFrames) {
