@@ -159,7 +159,8 @@ Status LocalFarm::KeepRunning(Program* program) {
   }
   if (now < program->start_at_us) return OkStatus();
   // What the worker would otherwise start anew for, with all its libraries: half a second (its main).
-  NSIC_ASSIGN_OR_RETURN(ChildProcess child, ChildProcess::Start(program->argv, program->log_path, {"OMP_WAIT_POLICY=passive"}));
+  NSIC_ASSIGN_OR_RETURN(ChildProcess child,
+                        ChildProcess::Start(program->argv, program->log_path, {"OMP_WAIT_POLICY=passive", "GOMP_SPINCOUNT=20000"}));
   program->child.emplace(std::move(child));
   return OkStatus();
 }
