@@ -80,10 +80,10 @@ class Enhancer {
   virtual const ModelCard& card() const = 0;
   virtual Precision precision() const = 0;
 
-  // Enhances `region` of a picture of size `picture`. Reads come tile by tile of the pack's grid, each rect inside the picture; writes cover
-  // the region (scaled) exactly once, each rect one tile's output or rows of blended ones.
-  // The pixels written depend only on the picture, the pack, the precision and the device, not on the region or the thread count.
-  // RESOURCE_EXHAUSTED when one tile alone does not fit the memory budget; DATA_LOSS when output stays NaN or Inf in fp32.
+  // Enhances `region` of a picture of size `picture`. Reads come tile by tile of the pack's grid, each rect inside the picture; writes
+  // cover the region (scaled) exactly once, each rect one tile's output or rows of blended ones. The pixels written depend only on the
+  // picture, the pack, the precision and the device, not on the region or the thread count. RESOURCE_EXHAUSTED when one tile alone does not
+  // fit the memory budget; DATA_LOSS when output stays NaN or Inf in fp32.
   virtual Result<EnhanceStats> Enhance(Size picture, const Rect& region, const ReadPixels& read, const WritePixels& write,
                                        const CancelToken& cancel) = 0;
 
