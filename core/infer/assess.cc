@@ -83,6 +83,10 @@ Result<at::Tensor> AssessTiles(const LoadedNetwork& loaded, const PlanarImage& p
       return OkStatus();
     });
   };
+  if (workers == 1) {
+    NSIC_RETURN_IF_ERROR(work(0));
+    return at::cat(outputs);
+  }
   std::vector<std::future<Status>> running;
   for (int worker = 0; worker < workers; ++worker) running.push_back(std::async(std::launch::async, work, static_cast<size_t>(worker)));
   Status status;
