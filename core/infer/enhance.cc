@@ -54,12 +54,12 @@ class TiledEnhancer : public Enhancer {
     EnhanceStats stats;
     stats.pixels = region.area();
     const int64_t for_sink = blended ? BlendSink::Bytes(largest, region, card_.scale) : 0;
-    TileStream stream(runner_.get(), card_.name, largest, memory_budget_ - for_sink, &stats);
     std::vector<GridTile> tiles;
     const TileGrid::Range range = grid.Touching(region);
     for (int row = range.first_row; row < range.last_row; ++row) {
       for (int column = range.first_column; column < range.last_column; ++column) tiles.push_back(grid.tile(column, row));
     }
+    TileStream stream(runner_.get(), card_.name, largest, static_cast<int64_t>(tiles.size()), memory_budget_ - for_sink, &stats);
     if (stream.batched() && !blended) {
       std::stable_sort(tiles.begin(), tiles.end(), [](const GridTile& a, const GridTile& b) {
         return std::pair(a.input.height, a.input.width) < std::pair(b.input.height, b.input.width);

@@ -112,7 +112,7 @@ class TiledFrameEnhancer : public FrameEnhancer {
   TileStream Stream(EnhanceStats* stats) {
     const Size largest = LargestTile(card_.tiling, grid_.picture());
     const int64_t for_sink = blended_ ? BlendSink::Bytes(largest, frame_, card_.scale) : 0;
-    return TileStream(runner_, card_.name, largest, memory_budget_ - for_sink, stats);
+    return TileStream(runner_, card_.name, largest, grid_.count(), memory_budget_ - for_sink, stats);
   }
 
   template <typename Body>

@@ -2,16 +2,20 @@
 
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <omp.h>
 #include <torch/torch.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <future>
 #include <limits>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "core/base/bounded_queue.h"
 #include "core/infer/enhance_frames.h"
 #include "core/infer/load_network.h"
 #include "core/infer/torch_errors.h"
@@ -84,10 +88,10 @@ struct HostSamples {
 
 Size Times(Size size, int scale) { return {size.width * scale, size.height * scale}; }
 
-// The network on these tiles. Padded by their last rows and columns; what the padding gives is cut off.
+// The network on these tiles, as the calling thread was prepared for. Padded by their last rows and columns; what the padding gives is cut
+// off.
 at::Tensor Forward(const LoadedNetwork& loaded, const at::Tensor& tiles, int multiple, int scale) {
   const c10::InferenceMode no_gradients;
-  loaded.Prepare();
   const auto height = static_cast<int>(tiles.size(2)), width = static_cast<int>(tiles.size(3));
   const int64_t right = RoundUp(width, multiple) - width;
   const int64_t bottom = RoundUp(height, multiple) - height;
@@ -107,7 +111,35 @@ TileRunner::TileRunner(std::unique_ptr<LoadedNetwork> loaded, Precision precisio
       load_exact_(std::move(load_exact)),
       multiple_(multiple),
       scale_(scale),
-      batching_(batching) {}
+      batching_(batching),
+      threads_(batching.threads > 0 ? std::make_unique<Threads>(batching.threads) : nullptr) {}
+
+// They wait for tiles as long as the runner lives: a thread's first tile costs more than the others.
+class TileRunner::Threads {
+ public:
+  explicit Threads(int count) : queue_(2 * static_cast<size_t>(count)) {
+    for (int i = 0; i < count; ++i) threads_.emplace_back([this] { Run(); });
+  }
+  ~Threads() {
+    queue_.Close();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  std::future<Status> Start(std::packaged_task<Status()> work) {
+    std::future<Status> done = work.get_future();
+    queue_.Push(std::move(work));
+    return done;
+  }
+
+ private:
+  void Run() {
+    at::get_num_threads();  // LibTorch sets a thread's share of OpenMP's threads when it first asks: before we do
+    while (std::optional<std::packaged_task<Status()>> work = queue_.Pop()) (*work)();
+  }
+
+  BoundedQueue<std::packaged_task<Status()>> queue_;
+  std::vector<std::thread> threads_;
+};
 
 TileRunner::~TileRunner() = default;
 
@@ -136,6 +168,7 @@ struct TileStream::Batch {
   HostSamples out;                    // of a device besides the CPU
   at::Tensor made;                    // on the CPU: as the network gave it
   std::optional<c10::Stream> stream;  // its own, so that copies and computing of two batches overlap; none on the CPU
+  std::future<Status> done;           // of the thread that computes it, if one does; last, because it ends before the rest goes
 
   void Clear() {
     tiles.clear();
@@ -143,22 +176,23 @@ struct TileStream::Batch {
   }
 };
 
-TileStream::TileStream(TileRunner* runner, std::string model, Size largest, int64_t memory, EnhanceStats* stats)
-    : runner_(runner), model_(std::move(model)), stats_(stats) {
-  const int64_t fitting = memory / std::max<int64_t>(runner->TileBytes(largest), 1);
-  const bool two = runner->batching().in_flight > 1 && fitting > 1;
-  most_tiles_ = static_cast<int>(std::clamp<int64_t>(fitting / (two ? 2 : 1), 1, runner->batching().tiles));
-  const auto make = [&] {
-    auto batch = std::make_unique<Batch>();
-    const at::Device device(runner->loaded_->device);
-    if (!device.is_cpu()) batch->stream = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
-    return batch;
-  };
-  filling_ = make();
-  if (two) computing_ = make();
+TileStream::TileStream(TileRunner* runner, std::string model, Size largest, int64_t count, int64_t memory, EnhanceStats* stats)
+    : runner_(runner), model_(std::move(model)), count_(count), stats_(stats) {
+  const int64_t fitting = std::max<int64_t>(memory / std::max<int64_t>(runner->TileBytes(largest), 1), 1);
+  const Batching& batching = runner->batching();
+  in_flight_ = static_cast<size_t>(std::clamp<int64_t>(std::min(fitting, count), 1, batching.in_flight));
+  most_tiles_ = static_cast<int>(std::clamp<int64_t>(fitting / static_cast<int64_t>(in_flight_), 1, batching.tiles));
+  filling_ = NewBatch();
 }
 
 TileStream::~TileStream() = default;
+
+std::unique_ptr<TileStream::Batch> TileStream::NewBatch() const {
+  auto batch = std::make_unique<Batch>();
+  const at::Device device(runner_->loaded_->device);
+  if (!device.is_cpu()) batch->stream = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+  return batch;
+}
 
 Status TileStream::Add(const Rect& tile, const Fill& fill, Take take) {
   const Size size{tile.width, tile.height};
@@ -179,7 +213,8 @@ Status TileStream::Add(const Rect& tile, const Fill& fill, Take take) {
 
 Status TileStream::Finish() {
   NSIC_RETURN_IF_ERROR(Launch());
-  return computing_ == nullptr ? OkStatus() : HandOutAll(computing_.get());
+  while (!computing_.empty()) NSIC_RETURN_IF_ERROR(HandOutOldest());
+  return OkStatus();
 }
 
 Status TileStream::Launch() {
@@ -187,13 +222,17 @@ Status TileStream::Launch() {
   if (count == 0) return OkStatus();
   const Status started = Start(filling_.get(), 0, count);
   if (started.code() == StatusCode::kResourceExhausted) {
-    // The batch before first: its tiles come before these, and its memory may be what is missing.
-    if (computing_ != nullptr) NSIC_RETURN_IF_ERROR(HandOutAll(computing_.get()));
-    return LaunchInHalves(filling_.get());
+    // The batches before first: their tiles come before these, and their memory may be what is missing.
+    const std::unique_ptr<Batch> batch = std::move(filling_);
+    while (!computing_.empty()) NSIC_RETURN_IF_ERROR(HandOutOldest());
+    if (filling_ == nullptr) filling_ = NewBatch();
+    return LaunchInHalves(batch.get());
   }
   NSIC_RETURN_IF_ERROR(started);
-  if (computing_ != nullptr) std::swap(filling_, computing_);
-  return HandOutAll(filling_.get());
+  computing_.push_back(std::move(filling_));
+  while (computing_.size() >= in_flight_) NSIC_RETURN_IF_ERROR(HandOutOldest());
+  if (filling_ == nullptr) filling_ = NewBatch();
+  return OkStatus();
 }
 
 Status TileStream::LaunchInHalves(Batch* batch) {
@@ -218,6 +257,26 @@ Status TileStream::LaunchInHalves(Batch* batch) {
 }
 
 Status TileStream::Start(Batch* batch, size_t first, size_t count) {
+  if (runner_->threads_ != nullptr) {
+    batch->done = runner_->threads_->Start(std::packaged_task<Status()>([this, batch, first, count, threads = ThreadsOfNext()] {
+      omp_set_num_threads(threads);  // of this thread
+      return Compute(batch, first, count);
+    }));
+    return OkStatus();
+  }
+  runner_->loaded_->Prepare();
+  return Compute(batch, first, count);
+}
+
+// The threads for the tile that was added last. Those in flight share all; when the last ones are fewer, each has more.
+int TileStream::ThreadsOfNext() const {
+  const int64_t threads = runner_->batching().threads;
+  const int64_t abreast = std::min<int64_t>(threads, static_cast<int64_t>(in_flight_));
+  const int64_t last = count_ % abreast;
+  return static_cast<int>(threads / (stats_->tiles > count_ - last ? last : abreast));
+}
+
+Status TileStream::Compute(Batch* batch, size_t first, size_t count) const {
   const LoadedNetwork& loaded = *runner_->loaded_;
   const Status status = CatchTorchErrors("inference on " + loaded.device, [&] {
     const c10::InferenceMode no_gradients;
@@ -236,9 +295,29 @@ Status TileStream::Start(Batch* batch, size_t first, size_t count) {
   return status.WithContext(model_ + ", tile " + RectText(batch->tiles[first]));
 }
 
-Status TileStream::HandOutAll(Batch* batch) {
-  NSIC_RETURN_IF_ERROR(HandOut(batch, 0, batch->tiles.size()));
+// After memory has ended for this tile while others were in flight.
+Status TileStream::ComputeAlone(Batch* batch) {
+  for (const std::unique_ptr<Batch>& other : computing_) {
+    if (other->done.valid()) other->done.wait();
+  }
+  ++stats_->batches_halved;
+  in_flight_ = std::max<size_t>(in_flight_ / 2, 1);
+  runner_->batching_.in_flight = static_cast<int>(in_flight_);
+  runner_->loaded_->Prepare();
+  return Compute(batch, 0, batch->tiles.size());
+}
+
+Status TileStream::HandOutOldest() {
+  std::unique_ptr<Batch> batch = std::move(computing_.front());
+  computing_.pop_front();
+  if (batch->done.valid()) {
+    Status done = batch->done.get();
+    if (done.code() == StatusCode::kResourceExhausted) done = ComputeAlone(batch.get());
+    NSIC_RETURN_IF_ERROR(done);
+  }
+  NSIC_RETURN_IF_ERROR(HandOut(batch.get(), 0, batch->tiles.size()));
   batch->Clear();
+  filling_ = std::move(batch);  // its memory is used again
   return OkStatus();
 }
 
@@ -269,6 +348,7 @@ Status TileStream::Check(const Batch& batch, size_t index, int64_t in_floats, fl
     ++stats_->tiles_redone;
     NSIC_ASSIGN_OR_RETURN(const LoadedNetwork* exact, runner_->Exact());
     NSIC_RETURN_IF_ERROR(CatchTorchErrors("inference on " + exact->device, [&] {
+      exact->Prepare();
       const at::Tensor tile = batch.in.Tiles(static_cast<int64_t>(index), 1, batch.size);
       const at::Tensor y = OnHost(Forward(*exact, tile, runner_->multiple_, runner_->scale_));
       std::copy_n(y.data_ptr<float>(), out_floats, out);
@@ -296,7 +376,15 @@ Result<std::unique_ptr<TileRunner>> LoadTileRunner(const ModelPack& pack, const 
     exact.precision = Precision::kFloat32;
     load_exact = [load, pack, exact] { return load(pack, exact); };
   }
-  const Batching batching = loaded->device == "cpu" ? Batching{} : kOfDevices;
+  Batching batching = kOfDevices;
+  if (loaded->device == "cpu") {
+    // In fp32 the convolutions of networks with such tiles are ours. One tile more than threads: while it is read, all have work.
+    constexpr int64_t kSmallTile = 16;  // of the memory budget, the part that a tile takes
+    const TileSpec& tiling = pack.card.tiling;
+    const int64_t bytes = loaded->network->PeakBytes(tiling.tile, tiling.tile);
+    const bool small = options.precision == Precision::kFloat32 && bytes <= options.memory_budget / kSmallTile;
+    batching = small && loaded->threads > 1 ? Batching{1, loaded->threads + 1, loaded->threads} : Batching{};
+  }
   return std::make_unique<TileRunner>(std::move(loaded), options.precision, std::move(load_exact), pack.card.tiling.multiple,
                                       pack.card.scale, batching);
 }

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,6 +21,10 @@ struct LoadedNetwork;
 struct Batching {
   int tiles = 1;
   int in_flight = 1;  // 2: one is computed while the next one is read and the one before is taken
+  // Of the CPU, which batches in flight share: with more threads than batches each computes on several. 0: a batch is computed in the call
+  // that makes it full, by all threads of the network. Threads that meet after every layer wait for the one that another program or stage
+  // holds up; threads with a tile each do not.
+  int threads = 0;
 };
 
 // A network that runs tiles.
@@ -42,6 +47,8 @@ class TileRunner {
 
  private:
   friend class TileStream;
+  class Threads;
+
   Result<const LoadedNetwork*> Exact();
 
   const std::unique_ptr<LoadedNetwork> loaded_;
@@ -50,17 +57,19 @@ class TileRunner {
   std::unique_ptr<LoadedNetwork> exact_;  // once it was needed
   const int multiple_;
   const int scale_;
-  Batching batching_;  // less after memory has ended
+  Batching batching_;                 // less after memory has ended
+  std::unique_ptr<Threads> threads_;  // null unless batching_.threads
 };
 
-// On the CPU one tile at a time: more in a batch gained nothing there, and oneDNN rounds differently with the size of the batch.
+// On the CPU one tile a batch: more gained nothing there, and oneDNN rounds differently with the size of the batch. Small tiles have a
+// thread each, where the bits do not depend on the number of threads.
 Result<std::unique_ptr<TileRunner>> LoadTileRunner(const ModelPack& pack, const EngineOptions& options);
 
 // The tiles of one picture on their way through a runner, which nobody else uses meanwhile. After an error it is of no more use.
 class TileStream {
  public:
-  // `model` is for messages. Tiles of up to `largest` pixels, as many at once as fit `memory` bytes, one at least.
-  TileStream(TileRunner* runner, std::string model, Size largest, int64_t memory, EnhanceStats* stats);
+  // `model` is for messages. At most `count` tiles of up to `largest` pixels, as many at once as fit `memory` bytes, one at least.
+  TileStream(TileRunner* runner, std::string model, Size largest, int64_t count, int64_t memory, EnhanceStats* stats);
   ~TileStream();
   TileStream(const TileStream&) = delete;
   TileStream& operator=(const TileStream&) = delete;
@@ -82,19 +91,25 @@ class TileStream {
  private:
   struct Batch;
 
+  std::unique_ptr<Batch> NewBatch() const;
   Status Launch();
   Status LaunchInHalves(Batch* batch);
   Status Start(Batch* batch, size_t first, size_t count);
-  Status HandOutAll(Batch* batch);
+  Status Compute(Batch* batch, size_t first, size_t count) const;
+  Status ComputeAlone(Batch* batch);
+  int ThreadsOfNext() const;
+  Status HandOutOldest();
   Status HandOut(Batch* batch, size_t first, size_t count);
   Status Check(const Batch& batch, size_t index, int64_t in_floats, float* out, int64_t out_floats);
 
   TileRunner* const runner_;
   const std::string model_;
+  const int64_t count_;
   EnhanceStats* const stats_;
+  size_t in_flight_;
   int most_tiles_;
   std::unique_ptr<Batch> filling_;
-  std::unique_ptr<Batch> computing_;  // null unless there are two in flight
+  std::deque<std::unique_ptr<Batch>> computing_;  // oldest first
 };
 
 // The enhancer of this card over `runner`, whose network fits the card.

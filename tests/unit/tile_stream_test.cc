@@ -3,10 +3,13 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -175,6 +178,62 @@ TEST(TileStreamTest, OutOfMemoryHalvesTheBatch) {
       EXPECT_EQ(*std::max_element(device.batches.begin(), device.batches.end()), 2);
     }
   }
+}
+
+// Has memory for one tile at a time.
+class NarrowNetwork : public Network {
+ public:
+  NarrowNetwork(std::unique_ptr<Network> real, std::atomic<int>* refusals) : real_(std::move(real)), refusals_(refusals) {}
+
+  at::Tensor Forward(const at::Tensor& x) const override {
+    const bool alone = inside_.fetch_add(1) == 0;
+    std::this_thread::sleep_for(std::chrono::milliseconds(alone ? 20 : 0));  // long enough to be met by the next tile
+    const at::Tensor y = alone ? real_->Forward(x) : at::Tensor();
+    --inside_;
+    if (!alone) {
+      ++*refusals_;
+      TORCH_CHECK_WITH(OutOfMemoryError, false, "out of memory. Tried to allocate 2.00 GiB");
+    }
+    return y;
+  }
+  int64_t PeakBytes(int64_t height, int64_t width) const override { return 100 * height * width; }
+
+ private:
+  const std::unique_ptr<Network> real_;
+  std::atomic<int>* const refusals_;
+  mutable std::atomic<int> inside_{0};
+};
+
+TEST(TileStreamTest, TilesOnThreadsOfTheirOwnGiveTheSamePixels) {
+  const PlanarImage picture = RandomPicture(kPicture, 5);
+  for (const Row& row : Rows()) {
+    for (const Batching batching : {Batching{1, 1, 1}, Batching{1, 3, 2}, Batching{1, 6, 5}, Batching{1, 65, 64}}) {
+      auto runner = std::make_unique<TileRunner>(Load(row.pack), Precision::kFloat32, nullptr, row.pack.card.tiling.multiple,
+                                                 row.pack.card.scale, batching);
+      const std::unique_ptr<Enhancer> enhancer = MakeEnhancer(row.pack.card, std::move(runner), int64_t{1} << 30);
+      PlanarImage output;
+      const Result<EnhanceStats> stats = Enhance(*enhancer, picture, &output);
+      ASSERT_TRUE(stats.ok()) << row.name << ": " << stats.status();
+      EXPECT_EQ(output.samples, Plain(row.pack, picture).samples) << row.name << ", " << batching.threads << " threads";
+    }
+  }
+}
+
+TEST(TileStreamTest, OutOfMemoryLeavesATileAlone) {
+  const Row row = Rows()[0];
+  const PlanarImage picture = RandomPicture(kPicture, 6);
+  std::atomic<int> refusals{0};
+  std::unique_ptr<LoadedNetwork> loaded = Load(row.pack);
+  loaded->network = std::make_unique<NarrowNetwork>(std::move(loaded->network), &refusals);
+  auto runner = std::make_unique<TileRunner>(std::move(loaded), Precision::kFloat32, nullptr, row.pack.card.tiling.multiple,
+                                             row.pack.card.scale, Batching{1, 5, 4});
+  const std::unique_ptr<Enhancer> enhancer = MakeEnhancer(row.pack.card, std::move(runner), int64_t{1} << 30);
+  PlanarImage output;
+  const Result<EnhanceStats> stats = Enhance(*enhancer, picture, &output);
+  ASSERT_TRUE(stats.ok()) << stats.status();
+  EXPECT_EQ(output.samples, Plain(row.pack, picture).samples);
+  EXPECT_GT(refusals, 0);
+  EXPECT_GT(stats->batches_halved, 0);
 }
 
 TEST(TileStreamTest, NoMemoryForOneTileFailsByName) {
