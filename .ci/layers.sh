@@ -18,7 +18,7 @@ core/farm/tile_grid         core/base/|core/farm/tile_grid                      
 core/farm/                  core/(base|farm)/                                                       nlohmann/
 core/rpc/                   core/(base|farm|rpc)/|core/media/video\.h|nsic/v1/                      grpc/|grpcpp/|google/protobuf/|spdlog/
 core/media/                 core/(base|media)/|core/farm/tile_grid                                  vips/|glib|libav|libsw|zimg|opencv2/|lcms2
-core/infer/                 core/(base|infer)/|core/farm/tile_grid|models/(arch|io)/                torch/|ATen/|c10/|nlohmann/|hwy/
+core/infer/                 core/(base|infer)/|core/farm/tile_grid|models/(arch|io)/                torch/|ATen/|c10/|nlohmann/|hwy/|omp
 core/quality/               core/(base|media|quality)/                                              opencv2/|vips/
 core/report/                core/(base|report)/                                                     nlohmann/
 models/arch/                core/base/|core/farm/tile_grid|models/(arch|io)/                        torch/|ATen/|c10/|hwy/|omp
