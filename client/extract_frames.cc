@@ -19,20 +19,6 @@ int DepthOf(const std::string& pixel_format) {
   return end == "le" || end == "be" ? 16 : 8;
 }
 
-constexpr size_t kStarts = 5;
-
-// One frame as a segment: from the last key frame before it, else from an earlier one, at last from the first.
-Segment SegmentOf(const VideoIndex& index, int frame) {
-  Segment segment;
-  segment.first = frame;
-  segment.pts = {index.pts[static_cast<size_t>(frame)]};
-  for (auto key = index.key_frames.rbegin(); key != index.key_frames.rend(); ++key) {
-    const bool wanted = segment.starts.size() + 1 < kStarts || key->frame == 0;
-    if (key->frame <= frame && wanted) segment.starts.push_back({index.pts[static_cast<size_t>(key->frame)], key->position});
-  }
-  return segment;
-}
-
 }  // namespace
 
 Status ExtractFrames(const std::string& path, const VideoInfo& info, const VideoIndex& index, const std::vector<int>& frames, bool tolerate,
@@ -49,7 +35,7 @@ Status ExtractFrames(const std::string& path, const VideoInfo& info, const Video
   std::vector<float> planar(static_cast<size_t>(info.size.area()) * 3);
   for (const int frame : frames) {
     NSIC_RETURN_IF_ERROR(cancel.Check());
-    NSIC_RETURN_IF_ERROR(reader->Seek(SegmentOf(index, frame), cancel));
+    NSIC_RETURN_IF_ERROR(reader->Seek(SegmentOfFrame(index, frame), cancel));
     NSIC_ASSIGN_OR_RETURN(const std::optional<VideoFrame> decoded, reader->Next(cancel));
     if (!decoded) return DataLossError(path + ": frame " + std::to_string(frame + 1) + " cannot be decoded");
     NSIC_RETURN_IF_ERROR(converter->ToRgb(*decoded, planar.data()));

@@ -15,25 +15,12 @@ namespace {
 constexpr int kFramesToClassify = 8;
 constexpr int kFarthestFromKey = 24;  // frames that are decoded for one that is looked at
 constexpr int kDecoderThreads = 2;
-constexpr size_t kStarts = 5;
 constexpr double kSecondsApart = 2;  // of scored frames, unless the job says otherwise
 
 VideoIndex::KeyFrame KeyBefore(const VideoIndex& index, int frame) {
   const auto after = std::upper_bound(index.key_frames.begin(), index.key_frames.end(), frame,
                                       [](int wanted, const VideoIndex::KeyFrame& key) { return wanted < key.frame; });
   return after == index.key_frames.begin() ? index.key_frames.front() : *std::prev(after);
-}
-
-// One frame as a segment: from the last key frame before it, else from an earlier one, at last from the first.
-Segment SegmentOf(const VideoIndex& index, int frame) {
-  Segment segment;
-  segment.first = frame;
-  segment.pts = {index.pts[static_cast<size_t>(frame)]};
-  for (auto key = index.key_frames.rbegin(); key != index.key_frames.rend(); ++key) {
-    const bool wanted = segment.starts.size() + 1 < kStarts || key->frame == 0;
-    if (key->frame <= frame && wanted) segment.starts.push_back({index.pts[static_cast<size_t>(key->frame)], key->position});
-  }
-  return segment;
 }
 
 // Reads parts of a picture in memory.
@@ -77,7 +64,7 @@ Result<Classes> ClassifyVideo(Classifier* classifier, std::unique_ptr<ByteSource
   std::vector<Classes> parts;
   for (const int frame : FramesToClassify(index)) {
     NSIC_RETURN_IF_ERROR(cancel.Check());
-    NSIC_RETURN_IF_ERROR(reader->Seek(SegmentOf(index, frame), cancel));
+    NSIC_RETURN_IF_ERROR(reader->Seek(SegmentOfFrame(index, frame), cancel));
     NSIC_ASSIGN_OR_RETURN(const std::optional<VideoFrame> decoded, reader->Next(cancel));
     if (!decoded) return DataLossError("frame " + std::to_string(frame + 1) + " cannot be decoded");
     NSIC_RETURN_IF_ERROR(converter->ToRgb(*decoded, planar.data()));

@@ -486,4 +486,16 @@ Result<std::unique_ptr<VideoReader>> VideoReader::Open(std::unique_ptr<ByteSourc
   return std::unique_ptr<VideoReader>(std::make_unique<Reader>(std::move(file), info, options));
 }
 
+Segment SegmentOfFrame(const VideoIndex& index, int frame) {
+  constexpr size_t kStarts = 5;
+  Segment segment;
+  segment.first = frame;
+  segment.pts = {index.pts[static_cast<size_t>(frame)]};
+  for (auto key = index.key_frames.rbegin(); key != index.key_frames.rend(); ++key) {
+    const bool wanted = segment.starts.size() + 1 < kStarts || key->frame == 0;
+    if (key->frame <= frame && wanted) segment.starts.push_back({index.pts[static_cast<size_t>(key->frame)], key->position});
+  }
+  return segment;
+}
+
 }  // namespace nsic

@@ -40,6 +40,10 @@ class VideoReader {
   virtual const std::vector<int>& concealed() const = 0;  // numbers in the video
 };
 
+// One frame as a segment, for those who want no others: from the last key frame before it, else from one of a few earlier ones, at last
+// from the first. `frame` is one of the index's.
+Segment SegmentOfFrame(const VideoIndex& index, int frame);
+
 }  // namespace nsic
 
 #endif  // NSIC_CORE_MEDIA_READ_VIDEO_H_

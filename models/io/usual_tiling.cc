@@ -41,6 +41,8 @@ TileSpec UsualTiling(const std::string& architecture, const std::map<std::string
   // overlap of 64 with a window whose floor leaves steps. From 32 on, feathered, what the tiles change steps no more across their borders
   // than inside: 0.010 against 0.012 of 1/255, where the original has 5.1 (tests/bench/ns_iqe_bench.cc, seams).
   if (architecture == "ns-iqe") return Blended(256, 32, 4);
+  // A score or a verdict a tile.
+  if (architecture == "tile-iqa" || architecture == "tile-c") return ExactHalo(0, 128, 16);
   return TileSpec();
 }
 

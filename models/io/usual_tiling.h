@@ -1,4 +1,4 @@
-// How an enhancer's pictures are tiled unless somebody knows better: what importing and training write into a new pack.
+// How a network's pictures are tiled unless somebody knows better: what importing and training write into a new pack.
 #ifndef NSIC_MODELS_IO_USUAL_TILING_H_
 #define NSIC_MODELS_IO_USUAL_TILING_H_
 

@@ -9,7 +9,7 @@ namespace nsic {
 
 // An SVG of two panels over the steps: the loss, and what validation measured, under `title`. `log`: the text of log.csv, with the columns
 // step,minutes,learning_rate,loss and those of validation: NAME_before,NAME_after, whose difference is drawn, or NAME.
-std::string CurveSvg(std::string_view log, const std::string& title = "PSNR gain over steps (dB)");
+std::string CurveSvg(std::string_view log, const std::string& title);
 
 }  // namespace nsic
 

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/io/usual_tiling.h"
+#include "models/train/judge_samples.h"
 
 namespace nsic {
 
@@ -30,14 +31,22 @@ Result<ModelPack> PackOf(const Checkpoint& checkpoint) {
     if (notes.contains("source")) training["source"] = notes["source"];
     pack.card.name = notes.at("name").get<std::string>();
     pack.card.licence = notes.at("licence").get<std::string>();
-    pack.card.description = training.at("recipe").at("description").get<std::string>();
+    if (training.contains("recipe")) pack.card.description = training["recipe"].at("description").get<std::string>();
     const json card = {{"training", training}, {"validation", notes.at("validation")}};
     pack.card.card_json = card.dump(-1, ' ', false, json::error_handler_t::replace);
   } catch (const json::exception& error) {
     return DataLossError(std::string("the checkpoint does not say what it is of: ") + error.what());
   }
-  pack.card.task = ModelTask::kEnhance;
   pack.card.tiling = UsualTiling(pack.card.architecture, pack.card.parameters);
+  if (pack.card.architecture == "tile-iqa") {
+    pack.card.task = ModelTask::kScore;
+    pack.card.description = "Scores how good a picture looks, 0 to 100, without its original, at native resolution.";
+  } else if (pack.card.architecture == "tile-c") {
+    pack.card.task = ModelTask::kClassify;
+    pack.card.description = "Says what a picture is, photograph or drawing, how much it was compressed, or that it is a mosaic.";
+    pack.card.labels = JudgeLabels();
+    pack.card.recommends = JudgeRecommendations();
+  }
   pack.weights = ToHost(checkpoint.averaged, at::kHalf);
   for (auto& [name, tensor] : ToHost(checkpoint.statistics, at::kFloat)) pack.weights.emplace(name, std::move(tensor));
   return pack;

@@ -10,11 +10,11 @@
 
 namespace nsic {
 
-// Where Fit keeps the checkpoint of the run in the folder `state`.
+// Where a training run keeps the checkpoint of the run in the folder `state`.
 std::string CheckpointPath(const std::string& state);
 
 // The averaged weights in fp16, and a card that says what they were trained on (sources and licences), how long, where, by which recipe,
-// and what the last validation measured. DATA_LOSS unless Fit wrote the checkpoint.
+// and what the last validation measured. DATA_LOSS unless a training run wrote the checkpoint.
 Result<ModelPack> PackOf(const Checkpoint& checkpoint);
 
 // Writes the pack of the run in the folder `state`, which may be going on, to the folder `out`. NOT_FOUND when there is no checkpoint.

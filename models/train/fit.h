@@ -14,31 +14,18 @@
 
 #include "core/base/clock.h"
 #include "core/base/status.h"
+#include "models/train/training_run.h"
 
 namespace nsic {
 
-struct FitOptions {
+struct FitOptions : RunOptions {
   std::vector<std::string> data;              // folders of pictures or packed corpora to learn from
   std::vector<std::string> validation;        // the same, to measure on; never learnt from
-  std::string state;                          // folder of the checkpoint, the log and packed folders; training resumes from what is there
-  std::string out;                            // folder of the pack
-  std::string name;                           // of the pack
-  std::string source;                         // for the card: where data without sources of its own is from, and under which licences
-  std::string licence = "Apache-2.0";         // of the pack
   std::string recipe = "jpeg";                // as LoadRecipe takes it
   std::string architecture = "light";         // one of TrainableArchitectures
   std::map<std::string, int64_t> parameters;  // of the architecture; those that are missing are as UsualParameters has them
   std::string from;                           // folder of a pack to start from, of the same architecture and parameters; or empty
-  int64_t steps = 0;                          // the learning rate falls to zero over so many steps,
-  double minutes = 0;                         // or over so many minutes of training, resumed runs included. One of the two.
-  int64_t batch = 8;                          // crops a step
-  int64_t patch = 96;                         // side of a crop in pixels, a multiple of 16
-  double learning_rate = 1e-3;
-  uint64_t seed = 1;
-  std::string device = "cpu";   // or "cuda:0"
-  int64_t threads = 1;          // each works on its part of the batch; 1 on a GPU
-  bool bfloat16 = false;        // run the convolutions in bf16; weights and optimiser stay in fp32
-  double validate_minutes = 5;  // between validations
+  int64_t patch = 96;                         // side of a crop, which is what a sample is, in pixels: a multiple of 16
 };
 
 // Runs until the steps or minutes are over, writing progress lines to `progress` and a row a validation to `<state>/log.csv`, drawn in

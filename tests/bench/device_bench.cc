@@ -32,6 +32,7 @@
 #include "models/arch/trainable_net.h"
 #include "models/io/model_pack.h"
 #include "models/io/usual_tiling.h"
+#include "tests/bench/bench_tools.h"
 #include "worker/count_operations.h"
 
 namespace nsic {
@@ -40,13 +41,6 @@ namespace {
 constexpr int64_t kMemoryBudget = int64_t{4} << 30;
 constexpr double kEnoughSeconds = 2;
 constexpr int64_t kBatch = 8;  // tiles, as the engine takes on devices
-
-template <typename T>
-T Need(Result<T> result) {
-  if (result.ok()) return *std::move(result);
-  std::fprintf(stderr, "device_bench: %s\n", result.status().ToString().c_str());
-  std::exit(1);
-}
 
 using Parameters = std::map<std::string, int64_t>;
 

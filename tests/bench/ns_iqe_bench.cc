@@ -32,18 +32,12 @@
 #include "core/infer/blend_window.h"
 #include "core/infer/engine.h"
 #include "models/arch/network.h"
+#include "tests/bench/bench_tools.h"
 #include "tests/unit/plain_networks.h"
 #include "tests/unit/random_packs.h"
 
 namespace nsic {
 namespace {
-
-template <typename T>
-T Need(Result<T> result) {
-  if (result.ok()) return *std::move(result);
-  std::fprintf(stderr, "ns_iqe_bench: %s\n", result.status().ToString().c_str());
-  std::exit(1);
-}
 
 const TileSpec kOriginal = BlendedTiles(256, 64, 4, BlendWindow::kImprovedGaussian);
 

@@ -1,8 +1,6 @@
 // Where the time of whole pictures goes: each step of the worker alone, one after the other, for every picture.
 //   picture_bench PACK FILE...
 // PACK: a model pack's folder. "enhance" is the bare engine.
-#include <sys/resource.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -15,25 +13,11 @@
 #include "core/infer/engine.h"
 #include "core/media/picture.h"
 #include "models/io/model_pack.h"
+#include "tests/bench/bench_tools.h"
 #include "worker/stopwatch.h"
 
 namespace nsic {
 namespace {
-
-template <typename T>
-T Need(Result<T> result) {
-  if (result.ok()) return *std::move(result);
-  std::fprintf(stderr, "%s\n", result.status().ToString().c_str());
-  std::exit(1);
-}
-void Need(const Status& status) { (void)Need(status.ok() ? Result<int>(0) : Result<int>(status)); }
-
-double CpuSeconds() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6; };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 struct Step {
   const char* name;

@@ -20,27 +20,13 @@
 #include "core/media/plan_encode.h"
 #include "core/media/video_memory.h"
 #include "models/io/model_pack.h"
+#include "tests/bench/bench_tools.h"
 #include "tests/unit/random_packs.h"
 #include "worker/restore_frames.h"
 #include "worker/stopwatch.h"
 
 namespace nsic {
 namespace {
-
-template <typename T>
-T Need(Result<T> result) {
-  if (result.ok()) return *std::move(result);
-  std::fprintf(stderr, "%s\n", result.status().ToString().c_str());
-  std::exit(1);
-}
-void Need(const Status& status) { (void)Need(status.ok() ? Result<int>(0) : Result<int>(status)); }
-
-double CpuSeconds() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6; };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 int64_t PeakMebibytes() {
   rusage usage{};

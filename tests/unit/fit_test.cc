@@ -234,7 +234,7 @@ TEST_F(FitTest, RefusesOptionsThatMakeNoSense) {
       {"both", [](FitOptions& o) { o.minutes = 1; }, "either steps or minutes"},
       {"crop of 40", [](FitOptions& o) { o.patch = 40; }, "multiple of 16"},
       {"no thread", [](FitOptions& o) { o.threads = 0; }, "at least one thread"},
-      {"more threads than crops", [](FitOptions& o) { o.threads = 5; }, "one crop a thread"},
+      {"more threads than crops", [](FitOptions& o) { o.threads = 5; }, "one sample a thread"},
       {"rate of zero", [](FitOptions& o) { o.learning_rate = 0; }, "learning rate"},
       {"unknown parameter", [](FitOptions& o) { o.parameters["depth"] = 1; }, "does not know all"},
       {"crops larger than the pictures", [](FitOptions& o) { o.patch = 96; }, "no picture of at least 96 pixels"},

@@ -141,15 +141,16 @@ TEST(CurveSvg, DrawsALineForTheLossAndEachCase) {
   const std::string svg = CurveSvg(
       "step,minutes,learning_rate,loss,q10_before,q10_after,q90_before,q90_after\n"
       "100,1.00,0.001,-5.1,25.7000,26.2000,37.0,37.1\n"
-      "200,2.00,0.0005,-5.4,25.7000,26.8000,37.0,37.5\n");
+      "200,2.00,0.0005,-5.4,25.7000,26.8000,37.0,37.5\n",
+      "gain");
   for (const char* part : {"<svg xmlns", ">loss -5.4<", ">q10 1.1<", ">q90 0.5<", "</svg>"}) EXPECT_THAT(svg, HasSubstr(part));
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
   size_t lines = 0;
   for (size_t at = svg.find("<polyline"); at != std::string::npos; at = svg.find("<polyline", at + 1)) ++lines;
   EXPECT_EQ(lines, 3u);
   // A line that does not change, and no line at all.
-  EXPECT_THAT(CurveSvg("step,minutes,learning_rate,loss,a_before,a_after\n5,0,0,0,1,1\n"), Not(HasSubstr("nan")));
-  EXPECT_THAT(CurveSvg("step,minutes,learning_rate,loss\n"), HasSubstr("</svg>"));
+  EXPECT_THAT(CurveSvg("step,minutes,learning_rate,loss,a_before,a_after\n5,0,0,0,1,1\n", "gain"), Not(HasSubstr("nan")));
+  EXPECT_THAT(CurveSvg("step,minutes,learning_rate,loss\n", "gain"), HasSubstr("</svg>"));
 }
 
 }  // namespace
