@@ -14,8 +14,8 @@
 namespace nsic {
 
 struct ProbeRun {
-  std::vector<float> output;  // of the model's network for the probe, fp32, not clamped
-  double seconds = 0;
+  std::vector<float> output;  // of the model for the probe, in fp32
+  double seconds = 0;         // a tile
 };
 
 // A model on a device, ready to be tried out. Tests simulate devices.
@@ -24,13 +24,13 @@ class PrecisionProbe {
   virtual ~PrecisionProbe() = default;
   // What the device may be faster in than fp32, if anything.
   virtual std::vector<Precision> Candidates() const = 0;
-  // Runs the network once over the probe, the same pixels in every call.
+  // Runs the model over the probe, the same pixels in every call, and as many tiles of it at once as a job has.
   virtual Result<ProbeRun> Run(Precision precision) = 0;
 };
 
 struct PrecisionTrial {
   Precision precision = Precision::kFloat32;
-  double seconds = 0;        // of the fastest run
+  double seconds = 0;        // a tile, of the fastest run
   double rms_error = 0;      // against fp32; pictures span 0 to 1
   double largest_error = 0;  // of one sample
   std::string refusal;       // why it cannot be taken; empty when it can
@@ -50,8 +50,7 @@ Result<PrecisionChoice> ChoosePrecision(PrecisionProbe* probe);
 std::string ChoiceText(const PrecisionChoice& choice);
 
 // The pack's network on options.device over one fixed tile: gradients, noise, hard edges and a flat part, of the pack's size unless that
-// does not fit the memory budget. options.precision is not used. `pack` and `clock` must
-// outlive the probe.
+// does not fit the memory budget. options.precision is not used. `pack` and `clock` must outlive the probe.
 Result<std::unique_ptr<PrecisionProbe>> MakeNetworkProbe(const ModelPack& pack, const EngineOptions& options, const Clock* clock);
 
 }  // namespace nsic

@@ -1,6 +1,5 @@
 // The real PrecisionProbe: the pack's network on this device.
-#include <torch/torch.h>
-
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -9,8 +8,7 @@
 #include <vector>
 
 #include "core/infer/choose_precision.h"
-#include "core/infer/load_network.h"
-#include "core/infer/torch_errors.h"
+#include "core/infer/tile_runner.h"
 
 namespace nsic {
 namespace {
@@ -44,43 +42,55 @@ class NetworkProbe : public PrecisionProbe {
   std::vector<Precision> Candidates() const override { return FasterPrecisions(options_.device); }
 
   Result<ProbeRun> Run(Precision precision) override {
-    NSIC_ASSIGN_OR_RETURN(const LoadedNetwork* loaded, Network(precision));
+    NSIC_ASSIGN_OR_RETURN(TileRunner * runner, Runner(precision));
     if (pixels_.empty()) {
       const int multiple = pack_.card.tiling.multiple;
       side_ = pack_.card.tiling.tile;
-      while (side_ / 2 >= multiple && loaded->network->PeakBytes(side_, side_) > options_.memory_budget) {
+      while (side_ / 2 >= multiple && runner->TileBytes({side_, side_}) > options_.memory_budget) {
         side_ = side_ / 2 / multiple * multiple;
       }
       pixels_ = ProbePixels(side_);
     }
+    // As many as are computed at once in a job, so that none waits for the others here and not there.
+    const Batching batching = runner->batching();
+    const int tiles = batching.threads > 0 ? batching.threads : batching.tiles * batching.in_flight;
+    EnhanceStats stats;
     ProbeRun run;
-    NSIC_RETURN_IF_ERROR(CatchTorchErrors("trying " + std::string(PrecisionName(precision)) + " on " + loaded->device, [&]() -> Status {
-      const c10::InferenceMode no_gradients;
-      loaded->Prepare();
-      const int64_t start = clock_->MonotonicUs();
-      at::Tensor y = at::from_blob(pixels_.data(), {1, 3, side_, side_}, at::kFloat).to(at::Device(loaded->device));
-      y = loaded->network->Forward(y).to(at::kCPU, at::kFloat).contiguous();  // waits for the device
-      run.seconds = static_cast<double>(clock_->MonotonicUs() - start) * 1e-6;
-      run.output.assign(y.data_ptr<float>(), y.data_ptr<float>() + y.numel());
-      return OkStatus();
-    }));
+    const int64_t start = clock_->MonotonicUs();
+    TileStream stream(runner, pack_.card.name, {side_, side_}, tiles, options_.memory_budget, &stats);
+    for (int i = 0; i < tiles; ++i) {
+      NSIC_RETURN_IF_ERROR(stream.Add(
+          {0, 0, side_, side_},
+          [this](float* in) {
+            std::copy(pixels_.begin(), pixels_.end(), in);
+            return OkStatus();
+          },
+          [this, &run](const float* out) {
+            run.output.assign(out, out + pixels_.size() * static_cast<size_t>(pack_.card.scale * pack_.card.scale));
+            return OkStatus();
+          }));
+    }
+    NSIC_RETURN_IF_ERROR(stream.Finish());
+    run.seconds = static_cast<double>(clock_->MonotonicUs() - start) * 1e-6 / tiles;
+    if (stats.tiles_redone > 0) return DataLossError("it gives NaN, Inf or a flat picture");
     return run;
   }
 
  private:
-  Result<const LoadedNetwork*> Network(Precision precision) {
-    const auto found = networks_.find(precision);
-    if (found != networks_.end()) return &found->second;
-    EngineOptions options = options_;
-    options.precision = precision;
-    NSIC_ASSIGN_OR_RETURN(LoadedNetwork loaded, LoadNetwork(pack_, options));
-    return &networks_.emplace(precision, std::move(loaded)).first->second;
+  Result<TileRunner*> Runner(Precision precision) {
+    std::unique_ptr<TileRunner>& runner = runners_[precision];
+    if (runner == nullptr) {
+      EngineOptions options = options_;
+      options.precision = precision;
+      NSIC_ASSIGN_OR_RETURN(runner, LoadTileRunner(pack_, options));
+    }
+    return runner.get();
   }
 
   const ModelPack& pack_;
   const EngineOptions options_;
   const Clock* const clock_;
-  std::map<Precision, LoadedNetwork> networks_;
+  std::map<Precision, std::unique_ptr<TileRunner>> runners_;
   int side_ = 0;
   std::vector<float> pixels_;
 };

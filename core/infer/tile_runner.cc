@@ -268,8 +268,10 @@ Status TileStream::Start(Batch* batch, size_t first, size_t count) {
   return Compute(batch, first, count);
 }
 
-// The threads for the tile that was added last. Those in flight share all; when the last ones are fewer, each has more.
+// The threads for the tile that was added last. Those in flight share all; when the last ones are fewer, each has more. Not where other
+// code than ours convolves: its bits may depend on the number.
 int TileStream::ThreadsOfNext() const {
+  if (runner_->precision() != Precision::kFloat32) return 1;
   const int64_t threads = runner_->batching().threads;
   const int64_t abreast = std::min<int64_t>(threads, static_cast<int64_t>(in_flight_));
   const int64_t last = count_ % abreast;
@@ -378,11 +380,10 @@ Result<std::unique_ptr<TileRunner>> LoadTileRunner(const ModelPack& pack, const 
   }
   Batching batching = kOfDevices;
   if (loaded->device == "cpu") {
-    // In fp32 the convolutions of networks with such tiles are ours. One tile more than threads: while it is read, all have work.
+    // One tile more than threads: while it is read, all have work.
     constexpr int64_t kSmallTile = 16;  // of the memory budget, the part that a tile takes
     const TileSpec& tiling = pack.card.tiling;
-    const int64_t bytes = loaded->network->PeakBytes(tiling.tile, tiling.tile);
-    const bool small = options.precision == Precision::kFloat32 && bytes <= options.memory_budget / kSmallTile;
+    const bool small = loaded->network->PeakBytes(tiling.tile, tiling.tile) <= options.memory_budget / kSmallTile;
     batching = small && loaded->threads > 1 ? Batching{1, loaded->threads + 1, loaded->threads} : Batching{};
   }
   return std::make_unique<TileRunner>(std::move(loaded), options.precision, std::move(load_exact), pack.card.tiling.multiple,

@@ -62,7 +62,7 @@ class TileRunner {
 };
 
 // On the CPU one tile a batch: more gained nothing there, and oneDNN rounds differently with the size of the batch. Small tiles have a
-// thread each, where the bits do not depend on the number of threads.
+// thread each.
 Result<std::unique_ptr<TileRunner>> LoadTileRunner(const ModelPack& pack, const EngineOptions& options);
 
 // The tiles of one picture on their way through a runner, which nobody else uses meanwhile. After an error it is of no more use.

@@ -219,6 +219,27 @@ TEST(TileStreamTest, TilesOnThreadsOfTheirOwnGiveTheSamePixels) {
   }
 }
 
+TEST(TileStreamTest, NoPrecisionDependsOnTheNumberOfThreads) {
+  const PlanarImage picture = RandomPicture(kPicture, 7);
+  std::vector<Precision> precisions = FasterPrecisions("cpu");
+  precisions.push_back(Precision::kFloat32);
+  for (const Row& row : Rows()) {
+    for (const Precision precision : precisions) {
+      EngineOptions options = Options();
+      options.precision = precision;
+      PlanarImage alone;
+      ASSERT_TRUE(Enhance(**LoadEnhancer(row.pack, options), picture, &alone).ok()) << row.name;
+      for (const int threads : {2, 3, 8}) {
+        options.threads = threads;
+        PlanarImage output;
+        const Result<EnhanceStats> stats = Enhance(**LoadEnhancer(row.pack, options), picture, &output);
+        ASSERT_TRUE(stats.ok()) << row.name << ": " << stats.status();
+        EXPECT_EQ(output.samples, alone.samples) << row.name << " in " << PrecisionName(precision) << " on " << threads << " threads";
+      }
+    }
+  }
+}
+
 TEST(TileStreamTest, OutOfMemoryLeavesATileAlone) {
   const Row row = Rows()[0];
   const PlanarImage picture = RandomPicture(kPicture, 6);
