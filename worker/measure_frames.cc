@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/farm/tile_grid.h"
-#include "worker/count_operations.h"
+#include "models/io/count_operations.h"
 #include "worker/describe_machine.h"
 #include "worker/draw_frame.h"
 #include "worker/measure_peak.h"

@@ -248,6 +248,18 @@ Status WriteModelPack(const std::string& folder, const ModelPack& pack) {
   return WriteFileAtomically(folder + "/" + kCardFile, SerializeModelCard(card));
 }
 
+Status WriteCardField(const std::string& folder, const std::string& field, const std::string& value) {
+  const std::string path = folder + "/" + kCardFile;
+  NSIC_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxCardBytes));
+  NSIC_ASSIGN_OR_RETURN(ModelCard card, ParseModelCard(text, path));
+  const auto parse = [](const std::string& from) { return json::parse(from, nullptr, /*allow_exceptions=*/false); };
+  json free = card.card_json.empty() ? json::object() : parse(card.card_json);
+  free[field] = parse(value);
+  if (free[field].is_discarded()) return InternalError(path + ": the card's field " + field + " would be no JSON");
+  card.card_json = free.dump();
+  return WriteFileAtomically(path, SerializeModelCard(card));
+}
+
 std::string PackIdentity(const ModelCard& card) {
   json canonical = {{"architecture", card.architecture},
                     {"parameters", json(json::value_t::object)},

@@ -52,6 +52,9 @@ Result<ModelPack> ReadModelPack(const std::string& folder);
 // Writes both files (weights first, each by rename) and fills in weights_sha256. Creates the folder.
 Status WriteModelPack(const std::string& folder, const ModelPack& pack);
 
+// Replaces one field of the free "card" object in the folder's model.json by `value`, JSON text; the pack's identity stays.
+Status WriteCardField(const std::string& folder, const std::string& field, const std::string& value);
+
 // The identity, 64 hexadecimal digits: SHA-256 over the canonical JSON of {architecture, parameters, scale, task, tiling, weights_sha256,
 // labels}.
 std::string PackIdentity(const ModelCard& card);

@@ -162,6 +162,19 @@ Result<std::vector<std::string>> ListPictureFiles(const std::string& folder) {
   return paths;
 }
 
+Result<std::vector<std::string>> ListSomePictureFiles(const std::vector<std::string>& folders, int64_t count) {
+  std::vector<std::string> all;
+  for (const std::string& folder : folders) {
+    NSIC_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListPictureFiles(folder));
+    all.insert(all.end(), paths.begin(), paths.end());
+  }
+  const auto wanted = static_cast<size_t>(count);
+  if (wanted == 0 || wanted >= all.size()) return all;
+  std::vector<std::string> some;
+  for (size_t i = 0; i < wanted; ++i) some.push_back(all[i * all.size() / wanted]);
+  return some;
+}
+
 Status PackFolders(const std::vector<PictureSource>& folders, const std::string& out, std::vector<std::string>* skipped) {
   NSIC_ASSIGN_OR_RETURN(std::unique_ptr<CorpusWriter> writer, CorpusWriter::Create(out));
   int64_t packed = 0;

@@ -91,6 +91,8 @@ class CorpusWriter {
 
 // The files below `folder` that have a picture's extension, sorted by name.
 Result<std::vector<std::string>> ListPictureFiles(const std::string& folder);
+// Those of all folders, but at most `count`, evenly spaced, unless that is 0.
+Result<std::vector<std::string>> ListSomePictureFiles(const std::vector<std::string>& folders, int64_t count);
 
 // Decodes every picture below the folders into a corpus at `out`, with the sources (but those without `source`) in its manifest. What
 // cannot be decoded is skipped and named in `skipped` with the reason. NOT_FOUND when no picture is left.

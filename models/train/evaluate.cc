@@ -22,8 +22,33 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kSmallestSide = 11;
+constexpr int kSmallestSide = 16;  // what is left after cutting is not smaller than SSIM's window
 constexpr double kBestPsnr = 100;
+constexpr int kSecondQuality = 30;
+constexpr int kSecondCut = 4;  // pixels: half a block
+
+Rgb8 CutTopLeft(const Rgb8& picture, int margin) {
+  const Size size{picture.size.width - margin, picture.size.height - margin};
+  Rgb8 rest{size, {}};
+  for (int y = margin; y < picture.size.height; ++y) {
+    const auto row = picture.samples.begin() + (int64_t{y} * picture.size.width + margin) * 3;
+    rest.samples.insert(rest.samples.end(), row, row + int64_t{size.width} * 3);
+  }
+  return rest;
+}
+
+// The spoilt picture; `original` is cut where that is.
+Result<Rgb8> Spoil(const Spoiling& spoiling, Rgb8* original) {
+  switch (spoiling.by) {
+    case Spoiling::By::kNothing: return *original;
+    case Spoiling::By::kJpeg: return ThroughJpeg(*original, spoiling.degree);
+    case Spoiling::By::kMosaic: return Mosaiced(*original, spoiling.degree);
+    case Spoiling::By::kJpegTwice: break;
+  }
+  NSIC_ASSIGN_OR_RETURN(const Rgb8 once, ThroughJpeg(*original, spoiling.degree));
+  *original = CutTopLeft(*original, kSecondCut);
+  return ThroughJpeg(CutTopLeft(once, kSecondCut), kSecondQuality);
+}
 
 Result<Rgb8> Restore(Enhancer* enhancer, const Rgb8& picture) {
   const size_t width = static_cast<size_t>(picture.size.width);
@@ -73,26 +98,20 @@ json ScoresJson(const MeanScores& scores) {
           {"psnr_b", rounded(scores.psnr_b, 1e3)}};
 }
 
-Status UpdateCard(const EvaluateOptions& options, const Evaluation& evaluation, ModelPack pack) {
-  json card = json::object();
-  if (!pack.card.card_json.empty()) card = json::parse(pack.card.card_json, nullptr, /*allow_exceptions=*/false);
-  const std::filesystem::path trimmed = (std::filesystem::path(options.data) / "").lexically_normal().parent_path();
-  json rows = json::array();
-  for (const EvaluateRow& row : evaluation.rows) {
-    rows.push_back({{"quality", row.quality}, {"jpeg", ScoresJson(row.jpeg)}, {"restored", ScoresJson(row.restored)}});
-  }
-  card["evaluation"] = {{"data", (trimmed.parent_path().filename() / trimmed.filename()).string()},
-                        {"pictures", evaluation.pictures},
-                        {"degradation", "libjpeg, 4:2:0"},
-                        {"rows", rows}};
-  pack.card.card_json = card.dump(-1, ' ', false, json::error_handler_t::replace);
-  return WriteModelPack(options.pack, pack);
-}
-
 }  // namespace
 
+std::string SpoilingName(const Spoiling& spoiling) {
+  switch (spoiling.by) {
+    case Spoiling::By::kNothing: return "nothing";
+    case Spoiling::By::kJpeg: return "JPEG " + std::to_string(spoiling.degree);
+    case Spoiling::By::kMosaic: return "mosaic " + std::to_string(spoiling.degree);
+    case Spoiling::By::kJpegTwice: break;
+  }
+  return "JPEG " + std::to_string(spoiling.degree) + ", " + std::to_string(kSecondQuality);
+}
+
 Result<Evaluation> Evaluate(const EvaluateOptions& options, const Clock& clock, std::ostream& progress) {
-  NSIC_ASSIGN_OR_RETURN(ModelPack pack, ReadModelPack(options.pack));
+  NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(options.pack));
   if (pack.card.task != ModelTask::kEnhance || pack.card.scale != 1) {
     return InvalidArgumentError(options.pack + ": only enhancers that keep the size can be evaluated");
   }
@@ -100,10 +119,12 @@ Result<Evaluation> Evaluate(const EvaluateOptions& options, const Clock& clock, 
   engine.device = options.device;
   engine.threads = options.threads;
   NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<Enhancer> enhancer, LoadEnhancer(pack, engine));
-  NSIC_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListPictureFiles(options.data));
+  NSIC_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListSomePictureFiles({options.data}, options.pictures));
 
   Evaluation evaluation;
-  for (int quality : options.qualities) evaluation.rows.push_back({quality, {}, {}});
+  const std::filesystem::path folder = (std::filesystem::path(options.data) / "").lexically_normal().parent_path();
+  evaluation.data = (folder.parent_path().filename() / folder.filename()).string();
+  for (const Spoiling& spoiling : options.spoilings) evaluation.rows.push_back({spoiling, {}, {}});
   double megapixels = 0, seconds = 0;
   for (const std::string& path : paths) {
     Result<DecodedPicture> decoded = DecodePicture(path);
@@ -112,51 +133,65 @@ Result<Evaluation> Evaluate(const EvaluateOptions& options, const Clock& clock, 
       continue;
     }
     if (decoded->width < kSmallestSide || decoded->height < kSmallestSide) {
-      progress << "left out: " << path << " is smaller than 11x11" << std::endl;
+      progress << "left out: " << path << " is smaller than " << kSmallestSide << "x" << kSmallestSide << std::endl;
       continue;
     }
-    const Rgb8 original{{decoded->width, decoded->height}, std::move(decoded->rgb)};
+    const Rgb8 picture{{decoded->width, decoded->height}, std::move(decoded->rgb)};
     for (EvaluateRow& row : evaluation.rows) {
-      NSIC_ASSIGN_OR_RETURN(const Rgb8 jpeg, ThroughJpeg(original, row.quality));
+      Rgb8 original = picture;
+      NSIC_ASSIGN_OR_RETURN(const Rgb8 spoilt, Spoil(row.spoiling, &original));
       const int64_t start_us = clock.MonotonicUs();
-      Result<Rgb8> restored = Restore(enhancer.get(), jpeg);
+      Result<Rgb8> restored = Restore(enhancer.get(), spoilt);
       if (!restored.ok()) return restored.status().WithContext(path);
       seconds += static_cast<double>(clock.MonotonicUs() - start_us) / 1e6;
-      megapixels += static_cast<double>(original.size.area()) / 1e6;
-      NSIC_RETURN_IF_ERROR(AddScores(original, jpeg, &row.jpeg));
+      megapixels += static_cast<double>(spoilt.size.area()) / 1e6;
+      NSIC_RETURN_IF_ERROR(AddScores(original, spoilt, &row.spoilt));
       NSIC_RETURN_IF_ERROR(AddScores(original, *restored, &row.restored));
     }
     ++evaluation.pictures;
   }
   if (evaluation.pictures == 0) return NotFoundError("no picture to evaluate in " + options.data);
   for (EvaluateRow& row : evaluation.rows) {
-    Divide(&row.jpeg, evaluation.pictures);
+    Divide(&row.spoilt, evaluation.pictures);
     Divide(&row.restored, evaluation.pictures);
   }
   if (seconds > 0) evaluation.megapixels_per_second = megapixels / seconds;
-  if (options.update_card) NSIC_RETURN_IF_ERROR(UpdateCard(options, evaluation, std::move(pack)));
   return evaluation;
 }
 
 std::string EvaluationTable(const Evaluation& evaluation) {
   std::ostringstream out;
-  out << "        |      PSNR RGB (dB)      |       PSNR Y (dB)       |         SSIM Y          |       PSNR-B (dB)\n"
-      << "quality |    JPEG restored    gain |    JPEG restored    gain |    JPEG restored    gain |    JPEG restored    gain\n"
+  out << "             |      PSNR RGB (dB)      |       PSNR Y (dB)       |         SSIM Y          |       PSNR-B (dB)\n"
+      << "spoilt by    |  spoilt restored    gain |  spoilt restored    gain |  spoilt restored    gain |  spoilt restored    gain\n"
       << std::fixed;
   for (const EvaluateRow& row : evaluation.rows) {
-    out << std::setw(7) << row.quality;
+    out << std::left << std::setw(12) << SpoilingName(row.spoiling) << std::right;
     const auto add = [&out](double before, double after, int digits) {
       out << " | " << std::setprecision(digits) << std::setw(7) << before << std::setw(9) << after << std::showpos << std::setw(8)
           << after - before << std::noshowpos;
     };
-    add(row.jpeg.psnr_rgb, row.restored.psnr_rgb, 3);
-    add(row.jpeg.psnr_y, row.restored.psnr_y, 3);
-    add(row.jpeg.ssim_y, row.restored.ssim_y, 4);
-    add(row.jpeg.psnr_b, row.restored.psnr_b, 3);
+    add(row.spoilt.psnr_rgb, row.restored.psnr_rgb, 3);
+    add(row.spoilt.psnr_y, row.restored.psnr_y, 3);
+    add(row.spoilt.ssim_y, row.restored.ssim_y, 4);
+    add(row.spoilt.psnr_b, row.restored.psnr_b, 3);
     out << "\n";
   }
-  out << evaluation.pictures << " pictures, " << std::setprecision(2) << evaluation.megapixels_per_second << " MP/s\n";
+  out << evaluation.pictures << " pictures of " << evaluation.data << ", " << std::setprecision(2) << evaluation.megapixels_per_second
+      << " MP/s\n";
   return out.str();
+}
+
+Status WriteToCard(const std::string& pack, const std::vector<Evaluation>& evaluations) {
+  json value = json::array();
+  for (const Evaluation& evaluation : evaluations) {
+    json rows = json::array();
+    for (const EvaluateRow& row : evaluation.rows) {
+      rows.push_back(
+          {{"spoilt_by", SpoilingName(row.spoiling)}, {"spoilt", ScoresJson(row.spoilt)}, {"restored", ScoresJson(row.restored)}});
+    }
+    value.push_back({{"data", evaluation.data}, {"pictures", evaluation.pictures}, {"rows", rows}});
+  }
+  return WriteCardField(pack, "evaluation", value.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
 }  // namespace nsic

@@ -1,5 +1,5 @@
-// Measures a model pack on real JPEG files: every picture is compressed by libjpeg, restored by the engine as a worker would, and compared
-// with the original. One of two files implements it: evaluate.cc, or evaluate_absent.cc in a build for training only.
+// Measures enhancers on pictures that real codecs spoilt: every picture is compressed, restored by the engine as a worker would, and
+// compared with the original. One of two files implements it: evaluate.cc, or evaluate_absent.cc in a build for training only.
 #ifndef NSIC_MODELS_TRAIN_EVALUATE_H_
 #define NSIC_MODELS_TRAIN_EVALUATE_H_
 
@@ -13,13 +13,26 @@
 
 namespace nsic {
 
+// How a picture is spoilt. JPEGs are libjpeg's, 4:2:0.
+struct Spoiling {
+  enum class By {
+    kNothing,
+    kJpeg,
+    kJpegTwice,  // cut at (4, 4) in between, so that the grids do not meet; the second time at quality 30
+    kMosaic,
+  };
+  By by = By::kNothing;
+  int degree = 0;  // quality, of the first JPEG; side of the mosaic's squares in pixels
+};
+std::string SpoilingName(const Spoiling& spoiling);  // "nothing", "JPEG 10", "JPEG 10, 30", "mosaic 4"
+
 struct EvaluateOptions {
-  std::string pack;             // folder of an enhancer of scale 1
-  std::string data;             // folder of pictures
-  std::vector<int> qualities;   // 1 to 100; the JPEGs are 4:2:0
+  std::string pack;  // folder of an enhancer of scale 1
+  std::string data;  // folder of pictures
+  std::vector<Spoiling> spoilings;
+  int64_t pictures = 0;         // at most so many, evenly spaced; 0: all
   std::string device = "auto";  // as the engine takes it
   int threads = 0;              // 0: all cores
-  bool update_card = false;     // put the result into the pack's card; its identity stays
 };
 
 struct MeanScores {
@@ -30,22 +43,26 @@ struct MeanScores {
 };
 
 struct EvaluateRow {
-  int quality = 0;
-  MeanScores jpeg;      // the compressed picture against the original
-  MeanScores restored;  // the pack's output against the original
+  Spoiling spoiling;
+  MeanScores spoilt;    // against the original
+  MeanScores restored;  // the pack's output for that, against the original
 };
 
 struct Evaluation {
+  std::string data;  // the folder's name and its parent's
   int64_t pictures = 0;
-  double megapixels_per_second = 0;  // of the engine, over all qualities
+  double megapixels_per_second = 0;  // of the engine, over all rows
   std::vector<EvaluateRow> rows;
 };
 
-// Pictures that cannot be decoded or are smaller than 11x11 (SSIM's window) are named in `progress` and left out.
+// Pictures that cannot be decoded or are smaller than 16x16 are named in `progress` and left out.
 Result<Evaluation> Evaluate(const EvaluateOptions& options, const Clock& clock, std::ostream& progress);
 
-// A table with a row a quality: each score of the JPEG, of the restored picture, and the gain.
+// A table with a row a spoiling: each score of the spoilt picture, of the restored one, and the gain.
 std::string EvaluationTable(const Evaluation& evaluation);
+
+// Puts the figures into the card of the pack in this folder; its identity stays.
+Status WriteToCard(const std::string& pack, const std::vector<Evaluation>& evaluations);
 
 }  // namespace nsic
 

@@ -1,5 +1,6 @@
 #include "models/train/evaluate.h"
 #include "models/train/evaluate_judges.h"
+#include "models/train/evaluate_suite.h"
 
 namespace nsic {
 namespace {
@@ -14,8 +15,12 @@ Result<Evaluation> Evaluate(const EvaluateOptions&, const Clock&, std::ostream&)
 
 std::string EvaluationTable(const Evaluation&) { return ""; }
 
+Status WriteToCard(const std::string&, const std::vector<Evaluation>&) { return TrainingOnly(); }
+
 Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions&, const Clock&, std::ostream&) { return TrainingOnly(); }
 
 std::string JudgesTable(const JudgesEvaluation&) { return ""; }
+
+Status EvaluateSuite(const SuiteOptions&, const Clock&, std::ostream&, std::ostream&) { return TrainingOnly(); }
 
 }  // namespace nsic

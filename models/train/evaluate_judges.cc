@@ -52,14 +52,9 @@ Rgb8 Middle(const DecodedPicture& picture) {
 Result<std::vector<Original>> ReadOriginals(const EvaluateJudgesOptions& options, std::ostream& progress) {
   std::vector<Original> originals;
   for (const bool drawing : {false, true}) {
-    std::vector<std::string> paths;
-    for (const std::string& folder : drawing ? options.drawings : options.photographs) {
-      NSIC_ASSIGN_OR_RETURN(const std::vector<std::string> found, ListPictureFiles(folder));
-      paths.insert(paths.end(), found.begin(), found.end());
-    }
-    const size_t wanted = options.pictures > 0 ? std::min(paths.size(), static_cast<size_t>(options.pictures)) : paths.size();
-    for (size_t i = 0; i < wanted; ++i) {
-      const std::string& path = paths[i * paths.size() / wanted];
+    NSIC_ASSIGN_OR_RETURN(const std::vector<std::string> paths,
+                          ListSomePictureFiles(drawing ? options.drawings : options.photographs, options.pictures));
+    for (const std::string& path : paths) {
       const Result<DecodedPicture> decoded = DecodePicture(path);
       if (!decoded.ok()) {
         progress << "left out: " << decoded.status() << std::endl;
@@ -321,12 +316,8 @@ json ScorerJson(const ScorerEvaluation& evaluation) {
   return scorers;
 }
 
-Status UpdateCard(const std::string& folder, ModelPack pack, const std::string& field, const json& value) {
-  json card = json::object();
-  if (!pack.card.card_json.empty()) card = json::parse(pack.card.card_json, nullptr, /*allow_exceptions=*/false);
-  card[field] = value;
-  pack.card.card_json = card.dump(-1, ' ', false, json::error_handler_t::replace);
-  return WriteModelPack(folder, pack);
+Status WriteToCard(const std::string& pack, const json& evaluation) {
+  return WriteCardField(pack, "evaluation", evaluation.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
 }  // namespace
@@ -341,7 +332,7 @@ Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions& options, co
   for (const Original& original : originals) ++(original.drawing ? evaluation.drawings : evaluation.photographs);
   const json pictures = {{"photographs", evaluation.photographs}, {"drawings", evaluation.drawings}};
   if (!options.scorer.empty()) {
-    NSIC_ASSIGN_OR_RETURN(ModelPack pack, ReadModelPack(options.scorer));
+    NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(options.scorer));
     NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<Scorer> scorer, LoadScorer(pack, engine));
     std::vector<NamedScorer> scorers = {{pack.card.name, [&scorer](const Rgb8& picture) -> Result<double> {
                                            NSIC_ASSIGN_OR_RETURN(const PictureQuality quality, scorer->Score(ToPlanar(picture)));
@@ -354,11 +345,11 @@ Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions& options, co
     NSIC_RETURN_IF_ERROR(EvaluateScorer(originals, std::move(scorers), clock, progress, &evaluation.scorer));
     if (options.update_cards) {
       const json value = {{"pictures", pictures}, {"scorers", ScorerJson(evaluation.scorer)}};
-      NSIC_RETURN_IF_ERROR(UpdateCard(options.scorer, std::move(pack), "evaluation", value));
+      NSIC_RETURN_IF_ERROR(WriteToCard(options.scorer, value));
     }
   }
   if (!options.classifier.empty()) {
-    NSIC_ASSIGN_OR_RETURN(ModelPack pack, ReadModelPack(options.classifier));
+    NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(options.classifier));
     if (pack.card.labels != JudgeLabels()) return InvalidArgumentError(options.classifier + " is no classifier with our labels");
     NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<Classifier> classifier, LoadClassifier(pack, engine));
     NSIC_RETURN_IF_ERROR(EvaluateClassifier(originals, classifier.get(), pack.card.labels, clock, progress, &evaluation.classifier));
@@ -367,7 +358,7 @@ Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions& options, co
                           {"confusion", evaluation.classifier.confusion},
                           {"accuracy", Rounded(evaluation.classifier.accuracy)},
                           {"jpeg_accuracy_without_tables", Rounded(evaluation.classifier.accuracy_without_tables)}};
-      NSIC_RETURN_IF_ERROR(UpdateCard(options.classifier, std::move(pack), "evaluation", value));
+      NSIC_RETURN_IF_ERROR(WriteToCard(options.classifier, value));
     }
   }
   return evaluation;

@@ -17,6 +17,7 @@
 #include "models/train/decode_picture.h"
 #include "models/train/evaluate.h"
 #include "models/train/evaluate_judges.h"
+#include "models/train/evaluate_suite.h"
 #include "models/train/export.h"
 #include "models/train/fit.h"
 #include "models/train/fit_judge.h"
@@ -75,17 +76,67 @@ void AddFit(CLI::App* app, FitOptions* fit) {
   command->add_option("--validate-every", fit->validate_minutes, "Minutes between validations (default 5)");
 }
 
-void AddEvaluate(CLI::App* app, EvaluateOptions* evaluate) {
-  CLI::App* command = app->add_subcommand("eval", "Measure a model pack on real JPEG files (libjpeg, 4:2:0)");
-  command->add_option("--pack", evaluate->pack, "Folder of the model pack")->required();
-  command->add_option("--data", evaluate->data, "Folder of pictures")->required();
-  command->add_option("--quality", evaluate->qualities, "JPEG qualities, such as 10,20,30,40,90")
-      ->required()
-      ->delimiter(',')
-      ->check(CLI::Range(1, 100));
-  command->add_option("--device", evaluate->device, "auto, cpu, or a CUDA device such as cuda:0 (default auto)");
-  command->add_option("--threads", evaluate->threads, "CPU threads; 0, the default, means all cores")->check(CLI::Range(0, 1024));
-  command->add_flag("--update-card", evaluate->update_card, "Put the result into the pack's card");
+// Of "eval": one pack on one folder, or --suite.
+struct EvalCommand {
+  EvaluateOptions one;
+  std::vector<int> qualities, twice, mosaics;
+  bool clean = false;
+  bool update_card = false;
+  bool all = false;
+  SuiteOptions suite;
+};
+
+void AddEvaluate(CLI::App* app, EvalCommand* eval) {
+  CLI::App* command = app->add_subcommand("eval", "Measure an enhancer on files of real codecs, or with --suite all packs of a folder");
+  CLI::Option* const pack = command->add_option("--pack", eval->one.pack, "Folder of the model pack");
+  command->add_option("--data", eval->one.data, "Folder of pictures")->needs(pack);
+  const auto list = [&](const char* name, std::vector<int>* values, const char* what, int highest) {
+    command->add_option(name, *values, what)->needs(pack)->delimiter(',')->check(CLI::Range(1, highest));
+  };
+  list("--quality", &eval->qualities, "Spoil them as JPEGs (libjpeg, 4:2:0) of these qualities: 10,20,30,40,90", 100);
+  list("--twice", &eval->twice, "Spoil them as JPEGs of these qualities, then as ones of quality 30 whose blocks lie 4 pixels off", 100);
+  list("--mosaic", &eval->mosaics, "Spoil them with squares of so many pixels", 64);
+  command->add_flag("--clean", eval->clean, "Leave them as they are")->needs(pack);
+  command->add_flag("--suite", eval->all, "All of that, for all packs in --packs: the tables of the literature, and the judges'")
+      ->excludes(pack);
+  command->add_option("--packs", eval->suite.packs, "With --suite: folder with a folder for each pack");
+  command->add_option("--photographs", eval->suite.photographs, "With --suite: folder of photographs that no pack has learnt from");
+  command->add_option("--drawings", eval->suite.drawings, "With --suite: the same of drawings");
+  command->add_option("--brisque", eval->suite.brisque, "With --suite: as eval-judges has it");
+  command->add_option("--pictures", eval->one.pictures, "At most so many of each folder, evenly spaced (default: all)")
+      ->check(CLI::Range(1, 1 << 30));
+  command->add_option("--device", eval->one.device, "auto, cpu, or a CUDA device such as cuda:0 (default auto)");
+  command->add_option("--threads", eval->one.threads, "CPU threads; 0, the default, means all cores")->check(CLI::Range(0, 1024));
+  command->add_flag("--update-card", eval->update_card, "Put the results into the cards of what is measured");
+}
+
+// What is missing on the command line, or nothing.
+std::string MissingOf(const EvalCommand& eval) {
+  if (eval.all) {
+    const bool whole = !eval.suite.packs.empty() && !eval.suite.photographs.empty() && !eval.suite.drawings.empty();
+    return whole ? "" : "eval --suite needs --packs, --photographs and --drawings";
+  }
+  if (eval.one.pack.empty() || eval.one.data.empty()) return "eval needs --pack and --data, or --suite";
+  const bool any = !eval.qualities.empty() || !eval.twice.empty() || !eval.mosaics.empty() || eval.clean;
+  return any ? "" : "eval needs at least one of --quality, --twice, --mosaic and --clean";
+}
+
+Status Evaluate(EvalCommand eval, const Clock& clock) {
+  if (eval.all) {
+    eval.suite.pictures = eval.one.pictures;
+    eval.suite.device = eval.one.device;
+    eval.suite.threads = eval.one.threads;
+    eval.suite.update_cards = eval.update_card;
+    return EvaluateSuite(eval.suite, clock, std::cerr, std::cout);
+  }
+  using By = Spoiling::By;
+  for (const int quality : eval.qualities) eval.one.spoilings.push_back({By::kJpeg, quality});
+  for (const int quality : eval.twice) eval.one.spoilings.push_back({By::kJpegTwice, quality});
+  for (const int side : eval.mosaics) eval.one.spoilings.push_back({By::kMosaic, side});
+  if (eval.clean) eval.one.spoilings.push_back({});
+  NSIC_ASSIGN_OR_RETURN(const Evaluation evaluation, Evaluate(eval.one, clock, std::cerr));
+  std::cout << EvaluationTable(evaluation);
+  return eval.update_card ? WriteToCard(eval.one.pack, {evaluation}) : OkStatus();
 }
 
 void AddFitJudge(CLI::App* app, FitJudgeOptions* fit) {
@@ -174,8 +225,8 @@ int Main(int argc, char** argv) {
   FitJudgeOptions fit_judge;
   fit_judge.threads = fit.threads;
   AddFitJudge(&app, &fit_judge);
-  EvaluateOptions evaluate;
-  AddEvaluate(&app, &evaluate);
+  EvalCommand eval;
+  AddEvaluate(&app, &eval);
   EvaluateJudgesOptions evaluate_judges;
   AddEvaluateJudges(&app, &evaluate_judges);
   CorpusOptions corpus;
@@ -194,6 +245,11 @@ int Main(int argc, char** argv) {
     return kUsage;
   }
 
+  if (const std::string missing = app.got_subcommand("eval") ? MissingOf(eval) : ""; !missing.empty()) {
+    std::cerr << "nsic-train: " << missing << std::endl;
+    return kUsage;
+  }
+
   const std::shared_ptr<void> decoding = StartDecoding();
   const SystemClock clock;
   if (app.got_subcommand("fit") || app.got_subcommand("fit-judge")) {
@@ -209,10 +265,7 @@ int Main(int argc, char** argv) {
   }
   if (app.got_subcommand("corpus")) return ExitCode(PackCorpus(corpus));
   if (app.got_subcommand("export")) return ExitCode(Export(state, out));
-  const Result<Evaluation> evaluation = Evaluate(evaluate, clock, std::cerr);
-  if (!evaluation.ok()) return ExitCode(evaluation.status());
-  std::cout << EvaluationTable(*evaluation);
-  return 0;
+  return ExitCode(Evaluate(eval, clock));
 }
 
 }  // namespace

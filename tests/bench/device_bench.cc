@@ -30,10 +30,10 @@
 #include "core/infer/load_network.h"
 #include "models/arch/network.h"
 #include "models/arch/trainable_net.h"
+#include "models/io/count_operations.h"
 #include "models/io/model_pack.h"
 #include "models/io/usual_tiling.h"
 #include "tests/bench/bench_tools.h"
-#include "worker/count_operations.h"
 
 namespace nsic {
 namespace {

@@ -142,12 +142,20 @@ TEST_F(TrainProgram, FitsAFolderAndEvaluatesThePack) {
   const std::string before = PackIdentity(ReadModelPack(pack)->card);
   const Outcome eval = Train({"eval", "--pack", pack, "--data", folder_ / "pictures", "--quality", "10,90", "--update-card"});
   ASSERT_EQ(eval.code, 0) << eval.out;
-  EXPECT_THAT(eval.out, AllOf(HasSubstr("PSNR RGB"), HasSubstr("PSNR-B"), HasSubstr("SSIM"), HasSubstr("\n     10 |"),
-                              HasSubstr("\n     90 |"), HasSubstr("2 pictures"), HasSubstr("left out")));
+  EXPECT_THAT(eval.out, AllOf(HasSubstr("PSNR RGB"), HasSubstr("PSNR-B"), HasSubstr("SSIM"), HasSubstr("\nJPEG 10      |"),
+                              HasSubstr("\nJPEG 90      |"), HasSubstr("2 pictures"), HasSubstr("left out")));
   const Result<ModelPack> updated = ReadModelPack(pack);
   ASSERT_TRUE(updated.ok()) << updated.status();
   EXPECT_THAT(updated->card.card_json, AllOf(HasSubstr("evaluation"), HasSubstr("training")));
   EXPECT_EQ(PackIdentity(updated->card), before);
+
+  const std::string pictures = folder_ / "pictures";
+  const Outcome suite =
+      Train({"eval", "--suite", "--packs", folder_, "--photographs", pictures, "--drawings", pictures, "--pictures", "2", "--update-card"});
+  ASSERT_EQ(suite.code, 0) << suite.out;
+  EXPECT_THAT(suite.out, AllOf(HasSubstr("== tiny: light, "), HasSubstr(" parameters, "), HasSubstr("k multiply-adds a pixel"),
+                               HasSubstr("\nJPEG 10, 30  |"), HasSubstr("\nmosaic 4 "), HasSubstr("\nnothing "), HasSubstr("MP/s")));
+  EXPECT_THAT(ReadModelPack(pack)->card.card_json, AllOf(HasSubstr("mosaic 4"), HasSubstr("training")));
 }
 
 TEST_F(TrainProgram, TrainsFromAPackedCorpus) {
@@ -250,6 +258,9 @@ TEST_F(TrainProgram, SaysWhatIsWrong) {
   const std::vector<Row> rows = {
       {"no command", {}, 2, "subcommand"},
       {"quality 0", {"eval", "--pack", "x", "--data", "y", "--quality", "0"}, 2, "--quality"},
+      {"nothing to spoil with", {"eval", "--pack", "x", "--data", "y"}, 2, "--mosaic"},
+      {"a suite of nothing", {"eval", "--suite", "--packs", "x"}, 2, "--photographs"},
+      {"no packs", {"eval", "--suite", "--packs", f + "/none", "--photographs", f, "--drawings", f}, 1, "/none"},
       {"no such pack", {"eval", "--pack", f + "/none", "--data", f + "/pictures", "--quality", "10"}, 1, "model.json"},
       {"no pictures", {"corpus", "--out", f + "/c", "--source", "a", "--licence", "b", f + "/empty"}, 1, "no picture"},
       {"no licence", {"corpus", "--out", f + "/c", "--source", "a", f + "/pictures"}, 2, "--licence"},

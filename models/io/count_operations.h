@@ -1,6 +1,6 @@
 // How much arithmetic a network is, for the fraction of the device's peak that the engine reaches.
-#ifndef NSIC_WORKER_COUNT_OPERATIONS_H_
-#define NSIC_WORKER_COUNT_OPERATIONS_H_
+#ifndef NSIC_MODELS_IO_COUNT_OPERATIONS_H_
+#define NSIC_MODELS_IO_COUNT_OPERATIONS_H_
 
 #include "models/io/model_pack.h"
 
@@ -12,4 +12,4 @@ double MultiplyAddsPerPixel(const ModelCard& card);
 
 }  // namespace nsic
 
-#endif  // NSIC_WORKER_COUNT_OPERATIONS_H_
+#endif  // NSIC_MODELS_IO_COUNT_OPERATIONS_H_

@@ -1,4 +1,4 @@
-#include "worker/count_operations.h"
+#include "models/io/count_operations.h"
 
 #include <string>
 
