@@ -21,7 +21,8 @@ using at::Tensor;
 
 constexpr int64_t kFold = 2;  // pixels of one cell, each way
 constexpr int64_t kLevels = 3;
-constexpr double kVarianceFloor = 1e-4;  // keeps the square root's gradient finite
+constexpr int64_t kPlanes = 6;         // that are folded: the picture's and the differences'
+constexpr double kPooledFloor = 1e-2;  // keeps logarithms finite: what is seen less than this is not there
 
 // Channels of level `level`, 0 being the head's.
 int64_t Channels(const TileNetShape& shape, int64_t level) { return shape.features * (level + 1); }
@@ -48,7 +49,9 @@ struct Layers {
 
 Tensor Run(const Layers& layers, const Tensor& x, const TileNetShape& shape, at::ScalarType type) {
   // Around zero, about as wide as what new weights expect.
-  const Tensor picture = x.narrow(1, 0, 3).sub(0.5).mul_(4.0).to(type);
+  const Tensor rgb = x.narrow(1, 0, 3);
+  const Tensor fine = (rgb - at::avg_pool2d(rgb, {3, 3}, {1, 1}, {1, 1}, false, /*count_include_pad=*/false)).mul(16.0).clamp(-2.0, 2.0);
+  const Tensor picture = at::cat({rgb.sub(0.5).mul_(4.0), fine}, 1).to(type);
   std::vector<Tensor> seen;
   const auto mean = [](const Tensor& y) { return y.to(at::kFloat).mean({2, 3}); };
   Tensor y = layers.head(at::pixel_unshuffle(picture, kFold).contiguous(at::MemoryFormat::ChannelsLast)).relu_();
@@ -58,7 +61,8 @@ Tensor Run(const Layers& layers, const Tensor& x, const TileNetShape& shape, at:
     y = layers.block[level](y).add_(y).relu_();
     seen.push_back(mean(y));
   }
-  seen.push_back((mean(y.to(at::kFloat).square()) - seen.back().square()).clamp_min(0.0).add(kVarianceFloor).sqrt());
+  seen.push_back(mean(y.to(at::kFloat).square()));
+  for (Tensor& pooled : seen) pooled = pooled.add(kPooledFloor).log();
   if (shape.hints > 0) seen.push_back(x.narrow(1, 3, shape.hints).select(3, 0).select(2, 0));
   return layers.output(layers.hidden(at::cat(seen, 1)).relu());
 }
@@ -73,7 +77,7 @@ class TrainableTileNet : public TrainableNet {
       return std::make_pair(AddWeight(name + ".weight", at::randn({out, in}) * std::sqrt(1.0 / static_cast<double>(in))),
                             AddWeight(name + ".bias", at::zeros({out})));
     };
-    layers_.head = make_conv("head", 3 * kFold * kFold, shape.features, 1.0);
+    layers_.head = make_conv("head", kPlanes * kFold * kFold, shape.features, 1.0);
     for (int64_t level = 0; level < kLevels; ++level) {
       const std::string suffix = std::to_string(level);
       const int64_t channels = Channels(shape, level + 1);
@@ -109,7 +113,7 @@ class TileNet : public Network {
   TileNet(const TileNetShape& shape, const NetworkOptions& options, WeightReader& reader) : shape_(shape) {
     using Layer = Layers::Layer;
     const auto take = [&](const std::string& name, int64_t in, int64_t out) { return reader.TakeConv(name, {in, out}); };
-    const Conv2d head = take("head", 3 * kFold * kFold, shape.features);
+    const Conv2d head = take("head", kPlanes * kFold * kFold, shape.features);
     layers_.head = head;
 #ifdef NSIC_CPU_FAST_PATH
     if (RunsOnFastConvs(options)) layers_.head = Fast({ToConvLayer(head.weight, head.bias, at::zeros({shape.features}))});
@@ -140,7 +144,7 @@ class TileNet : public Network {
 
   // The widest moment is the first level's block at a quarter of the size: its input, inside, output, and what the convolutions keep of
   // them in a layout of their own; besides, the picture and its cells.
-  int64_t PeakBytes(int64_t height, int64_t width) const override { return 4 * height * width * (2 * shape_.features + 9); }
+  int64_t PeakBytes(int64_t height, int64_t width) const override { return 4 * height * width * (2 * shape_.features + 24); }
 
  private:
 #ifdef NSIC_CPU_FAST_PATH

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 import math
+import math
 import os
 import shutil
 import struct
@@ -49,14 +50,17 @@ def write_pack(folder, card, tensors):
         json.dump(card, out)
 
 
+NOTHING = math.log(0.01)  # what is pooled of a channel that is 0 everywhere
+
+
 def tile_net(hints, outputs, head, hidden, output, output_bias=None):
     """The tensors of a network for tiles (models/arch/tile_net.h) of which only these values are not zero. What is pooled of the head is
-    the mean of its channels; then come the levels, the variation, and the hints."""
+    the logarithm of the mean of its channels, less NOTHING here; then come the levels, the squares, and the hints."""
     pooled = sum(FEATURES * (level + 1) for level in range(4)) + FEATURES * 4 + hints
-    tensors = {"head.weight": ([FEATURES, 12, 3, 3], head), "head.bias": ([FEATURES], {}),
+    tensors = {"head.weight": ([FEATURES, 24, 3, 3], head), "head.bias": ([FEATURES], {}),
                "hidden.weight": ([FEATURES * 4, pooled], {unit * pooled + (at if at >= 0 else pooled + at): value
                                                           for (unit, at), value in hidden.items()}),
-               "hidden.bias": ([FEATURES * 4], {}),
+               "hidden.bias": ([FEATURES * 4], {unit: -NOTHING * value for (unit, at), value in hidden.items() if at >= 0}),
                "output.weight": ([outputs, FEATURES * 4], {row * FEATURES * 4 + unit: value for (row, unit), value in output.items()}),
                "output.bias": ([outputs], output_bias or {})}
     for level in range(3):
@@ -74,7 +78,7 @@ def head_channel(channel, red=0.0, green=0.0, blue=0.0):
     weights = {}
     for colour, weight in enumerate([red, green, blue]):
         for pixel in range(4):
-            weights[((channel * 12 + colour * 4 + pixel) * 3 + 1) * 3 + 1] = weight / 4
+            weights[((channel * 24 + colour * 4 + pixel) * 3 + 1) * 3 + 1] = weight / 4
     return weights
 
 
@@ -95,12 +99,12 @@ def make_packs(folder):
                {"name": "ns-c", "task": "classify", "architecture": "tile-c", "labels": LABELS, "recommends": RECOMMENDS},
                tile_net(3, len(LABELS), {**head_channel(0, red=1, blue=-1), **head_channel(1, red=-1, blue=1)},
                         {(0, 0): 1.0, (1, 1): 1.0, (2, -3): 1.0},
-                        {(LABELS.index("drawing-heavy"), 0): 20.0, (LABELS.index("mosaic"), 1): 20.0,
+                        {(LABELS.index("drawing-heavy"), 0): 12.0, (LABELS.index("mosaic"), 1): 12.0,
                          (LABELS.index("photograph-light"), 2): 60.0},
                         {LABELS.index("photograph-clean"): 10.0}))
-    # Brighter is better: what is pooled is 0 up to the middle grey and 2 for white.
+    # Brighter is better: what is pooled is 0 up to the middle grey and 5.3 for white.
     write_pack(os.path.join(folder, "ns-iqa"), {"name": "ns-iqa", "task": "score", "architecture": "tile-iqa"},
-               tile_net(0, 1, head_channel(0, red=1 / 3, green=1 / 3, blue=1 / 3), {(0, 0): 1.0}, {(0, 0): 2.0}))
+               tile_net(0, 1, head_channel(0, red=1 / 3, green=1 / 3, blue=1 / 3), {(0, 0): 1.0}, {(0, 0): 0.25}))
     return folder
 
 

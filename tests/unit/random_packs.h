@@ -157,7 +157,7 @@ inline TensorMap RandomNsC(int64_t classes, uint64_t seed) {
 // `hints` and `outputs`: 0 and 1 of "tile-iqa", 3 and the classes of "tile-c".
 inline TensorMap RandomTileNet(int64_t features, int64_t hints, int64_t outputs, uint64_t seed) {
   RandomWeights w(seed);
-  w.Conv("head", features, 12, 3);
+  w.Conv("head", features, 24, 3);
   const auto linear = [&](const std::string& name, int64_t out, int64_t in) {
     const float limit = std::sqrt(3.0f / static_cast<float>(in));
     w.Uniform(name + ".weight", {out, in}, -limit, limit);
