@@ -6,8 +6,8 @@
 
 namespace nsic {
 
-// Multiply-adds a second (each is two operations) of `threads` threads together, over about ten milliseconds. Call it several times, on
-// machines that do other things besides, and take the median.
+// Multiply-adds a second (each is two operations) of `threads` threads together: the most of five tries of some ten milliseconds. Call it
+// several times, on machines that do other things besides, and take the median.
 double MeasureMultiplyAdds(int threads, const Clock& clock);
 
 }  // namespace nsic
