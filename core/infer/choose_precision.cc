@@ -17,7 +17,8 @@ constexpr double kFlatSpan = 1e-6;
 constexpr double kWorthwhile = 1.2;
 constexpr double kHopeless = 1.2;  // a candidate that was this much slower twice is not timed again
 constexpr char kNotFaster[] = "it is not faster";
-constexpr int kRounds = 5;            // after one to warm up
+constexpr int kRounds = 5;            // after one to warm up,
+constexpr int kMostRounds = 12;       // or so many while a candidate is neither hopeless nor worthwhile: others may have disturbed it
 constexpr double kSlowSeconds = 2.0;  // a run of fp32 that takes longer is timed twice
 
 double Span(const std::vector<float>& samples) {
@@ -83,8 +84,9 @@ Result<PrecisionChoice> ChoosePrecision(PrecisionProbe* probe) {
   }
 
   // In turns, so that what else the machine does falls on all alike.
-  const int rounds = exact.seconds > kSlowSeconds ? 2 : kRounds;
-  for (int round = 0; round < rounds; ++round) {
+  const bool slow = exact.seconds > kSlowSeconds;
+  const int rounds = slow ? 2 : kRounds, most_rounds = slow ? rounds : kMostRounds;
+  for (int round = 0; round < most_rounds; ++round) {
     for (size_t i = 0; i < choice.trials.size(); ++i) {
       PrecisionTrial& trial = choice.trials[i];
       if (!trial.refusal.empty()) continue;
@@ -92,9 +94,11 @@ Result<PrecisionChoice> ChoosePrecision(PrecisionProbe* probe) {
       trial.seconds = round == 0 ? run.seconds : std::min(trial.seconds, run.seconds);  // what else the machine does only adds
       if (i > 0 && round > 0 && trial.seconds > kHopeless * choice.trials[0].seconds) trial.refusal = kNotFaster;
     }
-    const bool alone =
-        std::all_of(choice.trials.begin() + 1, choice.trials.end(), [](const auto& trial) { return !trial.refusal.empty(); });
-    if (alone) break;
+    const double fp32 = choice.trials[0].seconds;
+    const bool decided = std::all_of(choice.trials.begin() + 1, choice.trials.end(), [&](const PrecisionTrial& trial) {
+      return !trial.refusal.empty() || (round + 1 >= rounds && trial.seconds * kWorthwhile <= fp32);
+    });
+    if (decided) break;
   }
   double best = 0;
   for (size_t i = 0; i < choice.trials.size(); ++i) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A whole job against the bare engine: pictures of 1080p through `submit --local` with the light model, and the same pictures through the
-engine alone (picture_bench), in one run.
+engine alone (picture_bench) in the precision that the job's worker chose, in one run.
 
   farm_pictures.py [COUNT [FORMAT [ROUNDS]]]      (100 jpg 3)
 
@@ -37,7 +37,7 @@ def make_library(folder, count, ending, step):
 
 
 def submit(farm, library, out):
-    """(seconds of the command, seconds from the first lease to the last picture delivered)."""
+    """(seconds of the command, seconds from the first lease to the last picture delivered, the precision that the worker chose)."""
     start = time.monotonic()
     code, result = farm.submit(library, "--local", "--model", LITE, "--out", out, local=True, timeout=36000)
     whole = time.monotonic() - start
@@ -47,7 +47,7 @@ def submit(farm, library, out):
         log = file.read()
     times = [float(h) * 3600 + float(m) * 60 + float(s)
              for h, m, s in re.findall(r"(\d\d):(\d\d):(\d\d(?:\.\d+)?).*(?:leased \d+ tasks|: done in)", log)]
-    return whole, (times[-1] - times[0]) % 86400
+    return whole, (times[-1] - times[0]) % 86400, re.search(r"loaded model \S+ \((\w+)\)", log).group(1)
 
 
 def main(count=100, ending="jpg", rounds=3):
@@ -58,12 +58,13 @@ def main(count=100, ending="jpg", rounds=3):
             farm = Farm(os.path.join(folder, "farm%d" % i))
             library = os.path.join(folder, "library%d" % i)
             files = make_library(library, count, ending, 3 * i)
-            whole, restoring = submit(farm, library, os.path.join(folder, "out%d" % i))
-            text = subprocess.run([os.path.join(BIN, "picture_bench"), PACK] + files, check=True, stdout=subprocess.PIPE, text=True).stdout
+            whole, restoring, precision = submit(farm, library, os.path.join(folder, "out%d" % i))
+            text = subprocess.run([os.path.join(BIN, "picture_bench"), PACK, precision] + files, check=True, stdout=subprocess.PIPE, text=True).stdout
             engine_rates.append(float(re.search(r"enhance .* ([0-9.]+) MP/s", text).group(1)))
             farm_rates.append(count * MEGAPIXELS / restoring)
             whole_rates.append(count * MEGAPIXELS / whole)
-            print("round %d: job %.1f s, from the first lease %.1f s; alone:\n%s" % (i + 1, whole, restoring, text.rstrip()), flush=True)
+            print("round %d, %s: job %.1f s, from the first lease %.1f s; alone:\n%s" % (i + 1, precision, whole, restoring, text.rstrip()),
+                  flush=True)
             farm.stop()
             shutil.rmtree(library)
     finally:

@@ -1,6 +1,6 @@
 // Where the time of whole pictures goes: each step of the worker alone, one after the other, for every picture.
-//   picture_bench PACK FILE...
-// PACK: a model pack's folder. "enhance" is the bare engine.
+//   picture_bench PACK PRECISION FILE...
+// PACK: a model pack's folder. PRECISION: fp32, bf16. "enhance" is the bare engine.
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -25,13 +25,14 @@ struct Step {
   double cpu = 0;
 };
 
-int Run(const std::string& pack_folder, const std::vector<std::string>& files) {
+int Run(const std::string& pack_folder, const std::string& precision, const std::vector<std::string>& files) {
   const MediaLibrary media(0);
   const SystemClock clock;
   const CancelToken never;
   SetEngineThreads(0);
   EngineOptions options;
   options.device = "cpu";
+  options.precision = Need(ParsePrecision(precision));
   const std::unique_ptr<Enhancer> enhancer = Need(LoadEnhancer(Need(ReadModelPack(pack_folder)), options));
   const std::string out = (std::filesystem::temp_directory_path() / ("picture-bench-" + RandomHex(6))).string();
   Step steps[] = {{"decode"}, {"enhance"}, {"finish"}};
@@ -78,9 +79,9 @@ int Run(const std::string& pack_folder, const std::vector<std::string>& files) {
 }  // namespace nsic
 
 int main(int argc, char** argv) {
-  if (argc < 3) {
-    std::fprintf(stderr, "usage: picture_bench PACK FILE...\n");
+  if (argc < 4) {
+    std::fprintf(stderr, "usage: picture_bench PACK PRECISION FILE...\n");
     return 2;
   }
-  return nsic::Run(argv[1], std::vector<std::string>(argv + 2, argv + argc));
+  return nsic::Run(argv[1], argv[2], std::vector<std::string>(argv + 3, argv + argc));
 }
