@@ -199,7 +199,7 @@ class BadRequestsTest(FarmTest):
 
 
 class FullDiskTest(FarmTest):
-    def library(self, count, width=900, height=480):
+    def make_library(self, count, width=900, height=480):
         folder = self.path("library")
         os.mkdir(folder)
         for index in range(count):
@@ -212,7 +212,7 @@ class FullDiskTest(FarmTest):
 
     def test_at_the_coordinator(self):
         """What does not fit waits for room, outputs that are fetched make it, and a picture that never fits fails by name."""
-        farm, library, out = self.farm, self.library(24), self.path("out")  # 31 MB, and as much again for the outputs
+        farm, library, out = self.farm, self.make_library(24), self.path("out")  # 31 MB, and as much again for the outputs
         state = self.small_tmpfs("small-disk", 32 * MEBI)
         farm.start_coordinator(state=state)
         farm.start_worker("only")
@@ -228,7 +228,7 @@ class FullDiskTest(FarmTest):
 
     def test_at_the_worker(self):
         """A cache that holds some pictures but not one: the others are done, the job says what it waits for, and room lets it end."""
-        farm, library, out = self.farm, self.library(3), self.path("out")
+        farm, library, out = self.farm, self.make_library(3), self.path("out")
         farm.start_coordinator()
         cache = self.small_tmpfs("small-disk", 8 * MEBI)
         farm.start_worker("only", "--cache", cache)
@@ -246,7 +246,7 @@ class FullDiskTest(FarmTest):
 
     def test_at_the_client(self):
         """The outputs do not fit: exit code 1 or 3, the reason, nothing half written; with room the same submit ends well."""
-        farm, library = self.farm, self.library(8)
+        farm, library = self.farm, self.make_library(8)
         farm.start_coordinator()
         farm.start_worker("only", "--threads", "2")
         self.import_identity()

@@ -122,7 +122,7 @@ class JudgingTest(FarmTest):
         self.farm.start_coordinator("--models", make_packs(self.path("packs")))
         self.farm.start_worker("desk")
 
-    def library(self):
+    def make_library(self):
         os.makedirs(self.path("library"))
         plain(self.path("library/photograph.jpg"), 400, 300)
         flat(self.path("library/drawing.png"), 300, 200, 250, 40, 30)
@@ -132,7 +132,7 @@ class JudgingTest(FarmTest):
 
     def test_each_file_gets_its_model_and_its_scores(self):
         self.start()
-        library, out = self.library(), self.path("out")
+        library, out = self.make_library(), self.path("out")
         code, result = self.farm.submit(library, "--out", out)
         self.assertEqual(code, 0, result)
         expected = {"photograph.jpg": ("kairitsu-lite", "photograph-light"), "drawing.png": ("kyouka-lite", "drawing-heavy"),
@@ -220,7 +220,7 @@ class JudgingTest(FarmTest):
 
     def test_the_report_tells_what_was_seen(self):
         self.start()
-        code, result = self.farm.submit(self.library(), "--out", self.path("out"))
+        code, result = self.farm.submit(self.make_library(), "--out", self.path("out"))
         self.assertEqual(code, 0, result)
         with Browser() as browser:
             browser.open("file://" + urllib.parse.quote(result["report"]))
@@ -240,7 +240,7 @@ class JudgingTest(FarmTest):
         shutil.copytree(os.path.join(PACKS, "kairitsu-lite"), os.path.join(packs, "kairitsu-lite"))
         self.farm.start_coordinator("--models", packs)
         self.farm.start_worker("desk")
-        result = self.farm.client("submit", self.library(), "--out", self.path("out"))
+        result = self.farm.client("submit", self.make_library(), "--out", self.path("out"))
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("no recommender (a model named ns-c): --model auto takes kairitsu-lite", result.stderr)
         self.assertIn("not scored: no scorer is installed (a model named ns-iqa)", result.stdout)
@@ -266,7 +266,7 @@ class JudgingTest(FarmTest):
 
     def test_assess(self):
         self.start()
-        library = self.library()
+        library = self.make_library()
         one = self.farm.client_json("assess", os.path.join(library, "photograph.jpg"), "--json")
         self.assertEqual(set(one), {"files", "better"})
         self.assertIsNone(one["better"])
