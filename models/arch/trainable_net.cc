@@ -43,7 +43,7 @@ at::Tensor TrainableNet::AddStatistic(const std::string& name, at::Tensor value)
 std::vector<std::string> TrainableArchitectures() { return {"light", "unet", "ns-iqe"}; }
 
 Result<std::map<std::string, int64_t>> UsualParameters(const std::string& architecture) {
-  if (architecture == "light") return std::map<std::string, int64_t>{{"features", 48}, {"layers", 8}};
+  if (architecture == "light") return std::map<std::string, int64_t>{{"features", 64}, {"layers", 8}};
   if (architecture == "unet") return std::map<std::string, int64_t>{{"features", 48}, {"blocks", 2}};
   if (architecture == "ns-iqe") return std::map<std::string, int64_t>{{"features", 64}, {"blocks", 16}};
   return InvalidArgumentError("nsic-train does not train the architecture '" + architecture + "'; it trains light, unet and ns-iqe");

@@ -37,7 +37,39 @@ Rgb8 CutTopLeft(const Rgb8& picture, int margin) {
   return rest;
 }
 
-// The spoilt picture; `original` is cut where that is.
+Status AddScores(const Rgb8& original, const Rgb8& picture, MeanScores* sums) {
+  NSIC_ASSIGN_OR_RETURN(const QualityScores scores, CompareQuality(original, picture));
+  sums->psnr_rgb += std::min(scores.psnr_rgb, kBestPsnr);
+  sums->psnr_y += std::min(scores.psnr_y, kBestPsnr);
+  sums->ssim_y += scores.ssim_y;
+  sums->psnr_b += std::min(scores.psnr_b, kBestPsnr);
+  return OkStatus();
+}
+
+void Divide(MeanScores* sums, int64_t count) {
+  for (double* value : {&sums->psnr_rgb, &sums->psnr_y, &sums->ssim_y, &sums->psnr_b}) *value /= static_cast<double>(count);
+}
+
+json ScoresJson(const MeanScores& scores) {
+  const auto rounded = [](double value, double per_unit) { return std::round(value * per_unit) / per_unit; };
+  return {{"psnr_rgb", rounded(scores.psnr_rgb, 1e3)},
+          {"psnr_y", rounded(scores.psnr_y, 1e3)},
+          {"ssim_y", rounded(scores.ssim_y, 1e5)},
+          {"psnr_b", rounded(scores.psnr_b, 1e3)}};
+}
+
+}  // namespace
+
+std::string SpoilingName(const Spoiling& spoiling) {
+  switch (spoiling.by) {
+    case Spoiling::By::kNothing: return "nothing";
+    case Spoiling::By::kJpeg: return "JPEG " + std::to_string(spoiling.degree);
+    case Spoiling::By::kMosaic: return "mosaic " + std::to_string(spoiling.degree);
+    case Spoiling::By::kJpegTwice: break;
+  }
+  return "JPEG " + std::to_string(spoiling.degree) + ", " + std::to_string(kSecondQuality);
+}
+
 Result<Rgb8> Spoil(const Spoiling& spoiling, Rgb8* original) {
   switch (spoiling.by) {
     case Spoiling::By::kNothing: return *original;
@@ -77,44 +109,16 @@ Result<Rgb8> Restore(Enhancer* enhancer, const Rgb8& picture) {
   return result;
 }
 
-Status AddScores(const Rgb8& original, const Rgb8& picture, MeanScores* sums) {
-  NSIC_ASSIGN_OR_RETURN(const QualityScores scores, CompareQuality(original, picture));
-  sums->psnr_rgb += std::min(scores.psnr_rgb, kBestPsnr);
-  sums->psnr_y += std::min(scores.psnr_y, kBestPsnr);
-  sums->ssim_y += scores.ssim_y;
-  sums->psnr_b += std::min(scores.psnr_b, kBestPsnr);
-  return OkStatus();
-}
-
-void Divide(MeanScores* sums, int64_t count) {
-  for (double* value : {&sums->psnr_rgb, &sums->psnr_y, &sums->ssim_y, &sums->psnr_b}) *value /= static_cast<double>(count);
-}
-
-json ScoresJson(const MeanScores& scores) {
-  const auto rounded = [](double value, double per_unit) { return std::round(value * per_unit) / per_unit; };
-  return {{"psnr_rgb", rounded(scores.psnr_rgb, 1e3)},
-          {"psnr_y", rounded(scores.psnr_y, 1e3)},
-          {"ssim_y", rounded(scores.ssim_y, 1e5)},
-          {"psnr_b", rounded(scores.psnr_b, 1e3)}};
-}
-
-}  // namespace
-
-std::string SpoilingName(const Spoiling& spoiling) {
-  switch (spoiling.by) {
-    case Spoiling::By::kNothing: return "nothing";
-    case Spoiling::By::kJpeg: return "JPEG " + std::to_string(spoiling.degree);
-    case Spoiling::By::kMosaic: return "mosaic " + std::to_string(spoiling.degree);
-    case Spoiling::By::kJpegTwice: break;
+Result<ModelPack> ReadEnhancerToMeasure(const std::string& folder) {
+  NSIC_ASSIGN_OR_RETURN(ModelPack pack, ReadModelPack(folder));
+  if (pack.card.task != ModelTask::kEnhance || pack.card.scale != 1) {
+    return InvalidArgumentError(folder + ": only enhancers that keep the size can be measured");
   }
-  return "JPEG " + std::to_string(spoiling.degree) + ", " + std::to_string(kSecondQuality);
+  return pack;
 }
 
 Result<Evaluation> Evaluate(const EvaluateOptions& options, const Clock& clock, std::ostream& progress) {
-  NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(options.pack));
-  if (pack.card.task != ModelTask::kEnhance || pack.card.scale != 1) {
-    return InvalidArgumentError(options.pack + ": only enhancers that keep the size can be evaluated");
-  }
+  NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadEnhancerToMeasure(options.pack));
   EngineOptions engine;
   engine.device = options.device;
   engine.threads = options.threads;

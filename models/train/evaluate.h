@@ -10,6 +10,9 @@
 
 #include "core/base/clock.h"
 #include "core/base/status.h"
+#include "core/infer/engine.h"
+#include "core/quality/metrics.h"
+#include "models/io/model_pack.h"
 
 namespace nsic {
 
@@ -25,6 +28,15 @@ struct Spoiling {
   int degree = 0;  // quality, of the first JPEG; side of the mosaic's squares in pixels
 };
 std::string SpoilingName(const Spoiling& spoiling);  // "nothing", "JPEG 10", "JPEG 10, 30", "mosaic 4"
+
+// The spoilt picture; `original` is cut where that is.
+Result<Rgb8> Spoil(const Spoiling& spoiling, Rgb8* original);
+
+// FAILED_PRECONDITION, NOT_FOUND and the like as ReadModelPack says; INVALID_ARGUMENT unless it is an enhancer of scale 1.
+Result<ModelPack> ReadEnhancerToMeasure(const std::string& folder);
+
+// The picture as a worker would restore it, by an enhancer of scale 1.
+Result<Rgb8> Restore(Enhancer* enhancer, const Rgb8& picture);
 
 struct EvaluateOptions {
   std::string pack;  // folder of an enhancer of scale 1

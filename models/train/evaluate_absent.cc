@@ -1,6 +1,7 @@
 #include "models/train/evaluate.h"
 #include "models/train/evaluate_judges.h"
 #include "models/train/evaluate_suite.h"
+#include "models/train/side_by_side.h"
 
 namespace nsic {
 namespace {
@@ -22,5 +23,7 @@ Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions&, const Cloc
 std::string JudgesTable(const JudgesEvaluation&) { return ""; }
 
 Status EvaluateSuite(const SuiteOptions&, const Clock&, std::ostream&, std::ostream&) { return TrainingOnly(); }
+
+Status DrawSideBySide(const SideBySideOptions&) { return TrainingOnly(); }
 
 }  // namespace nsic

@@ -16,17 +16,21 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-apt-get download renpy-demo renpy-thequestion wesnoth-1.16-data plasma-workspace-wallpapers >&2
+apt-get download renpy-demo renpy-thequestion wesnoth-1.16-{data,dm,httt,low,nr,sof,sota,sotbe,trow,tsg,ttb,utbs} fillets-ng-data \
+  plasma-workspace-wallpapers >&2
 for package in *.deb; do dpkg -x "$package" x; done
 cat >"$out/SOURCES" <<'SOURCES'
-Debian 12 packages renpy-demo and renpy-thequestion (MIT and CC0 art), wesnoth-1.16-data (GPL-2+ and CC-BY-SA-4.0 art), plasma-workspace-wallpapers (LGPL-3, CC-BY-SA-4.0 and CC0 art)
+Debian 12 packages renpy-demo and renpy-thequestion (MIT and CC0 art), wesnoth-1.16-data and campaigns of that game (GPL-2+ and CC-BY-SA-4.0 art), fillets-ng-data (GPL-2+), plasma-workspace-wallpapers (LGPL-3, CC-BY-SA-4.0 and CC0 art)
 SOURCES
 
 renpy=x/usr/share/games/renpy
 wesnoth=x/usr/share/games/wesnoth/1.16/data/core/images
+campaigns=x/usr/share/games/wesnoth/1.16/data/campaigns
+fillets=x/usr/share/games/fillets-ng/images
 wallpapers=x/usr/share/wallpapers
 
-# background SET FILE...: each, covering a scene, to SET/bg-N.v
+# background SET FILE...: each, covering a scene, to SET/bg-N.v. The packages' photographs, and those that a filter made look painted, are
+# not among them.
 background() {
   local set=$1 file n=0
   shift
@@ -35,10 +39,12 @@ background() {
     vips thumbnail "$file" "$set/bg-$((n++)).v[strip]" 768 --height 480 --crop centre --size both --export-profile srgb
   done
 }
-background train "$renpy"/demo/game/images/"bg cave.jpg" "$wesnoth"/story/landscape-*.jpg \
+background train "$wesnoth"/story/landscape-{battlefield,bridge,castle,coast,hills-01,mountains-01,mountains-02,mountains-03,plain}.jpg \
+  "$campaigns"/The_Rise_Of_Wesnoth/images/story/trow_{intro_0,story_}*.jpg \
   "$wallpapers"/{Altai,Flow,Kay,Opal,Patak,Volna,Canopee,Cascade,Kite,SafeLanding,Shell,MilkyWay,Cluster,Honeywave}/contents/images/*1080x1920.* \
-  "$wallpapers"/{DarkestHour,PastelHills,summer_1am}/contents/images/*x1600.*
-background val "$renpy"/the_question/game/images/bg\ *.jpg "$wesnoth"/story/swamp-*.jpg "$wallpapers"/{FlyingKonqui,Elarun}/contents/images/*x1600.*
+  "$wallpapers"/PastelHills/contents/images/*x1600.*
+background val "$wesnoth"/story/{swamp-*,landscape-hills-02,landscape-mountains-04,landscape-mountains-05}.jpg \
+  "$wallpapers"/{FlyingKonqui,Elarun}/contents/images/*x1600.*
 
 # scenes SET FILE...: each character in two scenes of SET, large to the left and smaller to the right
 scenes() {
@@ -56,8 +62,24 @@ scenes() {
     done
   done
 }
-scenes train "$renpy"/demo/game/images/{eileen,lucy}\ *.png "$wesnoth"/portraits/{humans,undead,monsters,orcs,merfolk,drakes,nagas,woses,saurians}/*
-scenes val "$renpy"/the_question/game/images/sylvie\ *.png "$wesnoth"/portraits/{elves,dwarves,trolls,goblins}/*
+scenes train "$renpy"/demo/game/images/{eileen,lucy}\ *.png "$wesnoth"/portraits/{humans,undead,monsters,orcs,merfolk,drakes,nagas,woses,saurians}/* \
+  "$campaigns"/{Under_the_Burning_Suns,The_Rise_Of_Wesnoth,Delfadors_Memoirs,Northern_Rebirth,The_South_Guard}/images/portraits/*
+scenes val "$renpy"/the_question/game/images/sylvie\ *.png "$wesnoth"/portraits/{elves,dwarves,trolls,goblins}/* \
+  "$campaigns"/{Sceptre_of_Fire,Son_Of_The_Black_Eye}/images/portraits/*
+
+# plates SET SCALE FILE...: drawings that fill the picture
+plates() {
+  local set=$1 scale=$2 file n=0
+  shift 2
+  for file in "$@"; do
+    vips resize "$file" plate.v "$scale"
+    vips flatten plate.v "$out/$set/plate-$scale-$((n++)).png[strip]"
+  done
+}
+plates train 1 "$fillets"/*/*-p.png
+plates train 0.5 "$campaigns"/{Secrets_of_the_Ancients,Legend_of_Wesmere}/images/story/*.jpg
+plates val 1 "$campaigns"/Two_Brothers/images/story/*.png
+plates val 0.5 "$campaigns"/{Heir_To_The_Throne,The_South_Guard}/images/story/*.jpg
 
 # The backgrounds by themselves, for their own sake.
 for set in train val; do

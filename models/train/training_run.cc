@@ -1,5 +1,6 @@
 #include "models/train/training_run.h"
 
+#include <dlfcn.h>
 #include <torch/torch.h>
 
 #include <cmath>
@@ -44,6 +45,13 @@ std::string RowsUntil(const std::string& log, int64_t step) {
 
 std::string LogPath(const std::string& state) { return state + "/log.csv"; }
 
+// Debian's LibTorch multiplies matrices with OpenBLAS, whose threads are not LibTorch's and wait by spinning: beside shards with a thread
+// each they took a third of the machine.
+void LeaveThreadsToShards() {
+  using SetThreads = void (*)(int);
+  if (const auto set = reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))) set(1);
+}
+
 }  // namespace
 
 Status CopyInto(const NamedTensors& from, const NamedTensors& to) {
@@ -65,6 +73,7 @@ TrainingRun::TrainingRun(const RunOptions& options, const Clock& clock, const st
 Status TrainingRun::Run() {
   NSIC_RETURN_IF_ERROR(CheckOptions(options_));
   NSIC_RETURN_IF_ERROR(Open());
+  LeaveThreadsToShards();
   torch::manual_seed(options_.seed);
   for (int64_t shard = 0; shard < options_.threads; ++shard) {
     NSIC_ASSIGN_OR_RETURN(std::unique_ptr<TrainableNet> net, MakeNet());
@@ -73,7 +82,7 @@ Status TrainingRun::Run() {
     replicas_.push_back(std::move(net));
   }
   NSIC_RETURN_IF_ERROR(Fill(replicas_[0].get()));
-  optimiser_ = std::make_unique<Optimiser>(replicas_[0]->weights());
+  optimiser_ = std::make_unique<Optimiser>(replicas_[0]->weights(), compute_type());
   NSIC_RETURN_IF_ERROR(Resume());
   return Train();
 }
@@ -138,22 +147,29 @@ double TrainingRun::Learn(int64_t shard) {
   return loss.item<double>();
 }
 
+// Moves one of the weights against the sum of the replicas' gradients.
+void TrainingRun::Move(const std::string& name) {
+  const at::NoGradGuard no_grad;
+  for (size_t shard = 1; shard < replicas_.size(); ++shard) {
+    Tensor& gradient = replicas_[shard]->weights().at(name).mutable_grad();
+    replicas_[0]->weights().at(name).mutable_grad().add_(gradient);
+    gradient.zero_();
+  }
+  optimiser_->Step(name, step_, rate_);
+}
+
 // The loss.
 double TrainingRun::Step() {
   double loss = 0;
   for (double part : InShards([this](int64_t shard) { return Learn(shard); })) loss += part;
-  {
-    const at::NoGradGuard no_grad;
-    for (size_t shard = 1; shard < replicas_.size(); ++shard) {
-      for (const auto& [name, tensor] : replicas_[0]->weights()) {
-        Tensor& gradient = replicas_[shard]->weights().at(name).mutable_grad();
-        tensor.mutable_grad().add_(gradient);
-        gradient.zero_();
-      }
-    }
-  }
   rate_ = LearningRate(options_.learning_rate, step_, Done());
-  optimiser_->Step(++step_, rate_);
+  ++step_;
+  std::atomic<size_t> next = 0;
+  InShards([&](int64_t) {
+    at::set_num_threads(1);
+    for (size_t i = next++; i < optimiser_->names().size(); i = next++) Move(optimiser_->names()[i]);
+    return 0;
+  });
   return loss;
 }
 

@@ -96,6 +96,7 @@ class TrainingRun {
   Status Train();
   double Done() const;
   double Learn(int64_t shard);
+  void Move(const std::string& name);
   double Step();
   void Report(double steps_per_second);
   std::string AllSettings() const;

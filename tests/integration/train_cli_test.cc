@@ -149,7 +149,16 @@ TEST_F(TrainProgram, FitsAFolderAndEvaluatesThePack) {
   EXPECT_THAT(updated->card.card_json, AllOf(HasSubstr("evaluation"), HasSubstr("training")));
   EXPECT_EQ(PackIdentity(updated->card), before);
 
-  const std::string pictures = folder_ / "pictures";
+  const std::string pictures = folder_ / "pictures", drawn = folder_ / "drawn.png";
+  const Outcome draw = Train({"side-by-side", "--picture", pictures + "/p0.png", "--piece", "8,10,40,30", "--quality", "10", "--packs",
+                              pack, pack, "--out", drawn});
+  ASSERT_EQ(draw.code, 0) << draw.out;
+  const vips::VImage image = vips::VImage::new_from_file(drawn.c_str());
+  EXPECT_EQ(image.width(), 4 * 80 + 3 * 6);  // spoilt, twice restored, original; twice their size, with gaps
+  EXPECT_EQ(image.bands(), 3);
+  const std::vector<double> corner = image.getpoint(image.width() - 1, image.height() - 1);
+  EXPECT_EQ(corner, vips::VImage::new_from_file((pictures + "/p0.png").c_str()).getpoint(8 + 39, 10 + 29));
+
   const Outcome suite =
       Train({"eval", "--suite", "--packs", folder_, "--photographs", pictures, "--drawings", pictures, "--pictures", "2", "--update-card"});
   ASSERT_EQ(suite.code, 0) << suite.out;
@@ -260,6 +269,15 @@ TEST_F(TrainProgram, SaysWhatIsWrong) {
       {"quality 0", {"eval", "--pack", "x", "--data", "y", "--quality", "0"}, 2, "--quality"},
       {"nothing to spoil with", {"eval", "--pack", "x", "--data", "y"}, 2, "--mosaic"},
       {"a suite of nothing", {"eval", "--suite", "--packs", "x"}, 2, "--photographs"},
+      {"a piece that is not there",
+       {"side-by-side", "--picture", f + "/pictures/p0.png", "--piece", "60,0,40,30", "--mosaic", "4", "--packs", "x", "--out",
+        f + "/o.png"},
+       1,
+       "81x70"},
+      {"spoilt in two ways",
+       {"side-by-side", "--picture", "x", "--piece", "0,0,1,1", "--mosaic", "4", "--quality", "9", "--packs", "x", "--out", "x"},
+       2,
+       "Exactly 1 option"},
       {"no packs", {"eval", "--suite", "--packs", f + "/none", "--photographs", f, "--drawings", f}, 1, "/none"},
       {"no such pack", {"eval", "--pack", f + "/none", "--data", f + "/pictures", "--quality", "10"}, 1, "model.json"},
       {"no pictures", {"corpus", "--out", f + "/c", "--source", "a", "--licence", "b", f + "/empty"}, 1, "no picture"},
