@@ -9,12 +9,12 @@
 #include "core/infer/engine.h"
 #include "core/infer/load_network.h"
 #include "core/infer/torch_errors.h"
+#include "models/arch/ns_assess.h"
 #include "models/arch/tile_net.h"
 
 namespace nsic {
 namespace {
 
-constexpr int64_t kSide = 256;   // the originals see the whole picture at this size
 constexpr int kCrop = 256;       // side of what a classifier looks at,
 constexpr int kCropsAcross = 4;  // and how many of them each way
 constexpr int kJpegBlock = 8;
@@ -24,19 +24,15 @@ Status CheckPicture(const PlanarImage& picture) {
   return InvalidArgumentError("the picture to assess must have three channels and at least one pixel");
 }
 
-// Runs an original's network over the picture as it was trained: resized as torchvision resizes (antialiased bilinear), ImageNet's
-// normalisation.
+// Runs an original's network over the picture as it was trained.
 Result<at::Tensor> AssessResized(const LoadedNetwork& loaded, const PlanarImage& picture) {
   at::Tensor output;
   NSIC_RETURN_IF_ERROR(CatchTorchErrors("assessing a picture on " + loaded.device, [&]() -> Status {
     const c10::InferenceMode no_gradients;
     loaded.Prepare();
     // from_blob wants a mutable pointer; nothing writes through it.
-    at::Tensor x = at::from_blob(const_cast<float*>(picture.samples.data()), {1, 3, picture.height, picture.width}, at::kFloat);
-    x = at::_upsample_bilinear2d_aa(x.to(at::Device(loaded.device)), {kSide, kSide}, /*align_corners=*/false);
-    const at::Tensor mean = at::tensor({0.485f, 0.456f, 0.406f}, x.options()).view({1, 3, 1, 1});
-    const at::Tensor deviation = at::tensor({0.229f, 0.224f, 0.225f}, x.options()).view({1, 3, 1, 1});
-    output = loaded.network->Forward((x - mean) / deviation).to(at::kCPU);
+    const at::Tensor x = at::from_blob(const_cast<float*>(picture.samples.data()), {1, 3, picture.height, picture.width}, at::kFloat);
+    output = loaded.network->Forward(ForNsAssess(x.to(at::Device(loaded.device)))).to(at::kCPU);
     if (!at::isfinite(output).all().item<bool>()) return DataLossError("the network gives NaN or Inf for this picture");
     return OkStatus();
   }));
@@ -110,7 +106,7 @@ Result<Judge> LoadFor(ModelTask task, const std::string& what, const ModelPack& 
   Judge judge;
   NSIC_ASSIGN_OR_RETURN(judge.loaded, LoadNetwork(pack, options));
   judge.tiled = card.architecture == "tile-iqa" || card.architecture == "tile-c";
-  const int64_t side = judge.tiled && task == ModelTask::kScore ? card.tiling.tile : kSide;
+  const int64_t side = judge.tiled && task == ModelTask::kScore ? card.tiling.tile : kNsAssessSide;
   const int64_t needed = judge.loaded.network->PeakBytes(side, side);
   if (needed > options.memory_budget) {
     return ResourceExhaustedError("model " + card.name + " needs " + std::to_string(needed >> 20) +

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,25 +29,29 @@ struct Head {
   at::Tensor operator()(const at::Tensor& x) const { return at::linear(x.mean({2, 3}), weight, bias); }
 };
 
+// A depthwise and a pointwise convolution of NS-IQA with a batch norm and a ReLU, as the original's `features` count them.
+struct NsIqaStage {
+  int index;
+  int64_t in, out;
+  bool pool;  // after it
+
+  std::string name() const { return "features." + std::to_string(index); }
+  std::string norm() const { return "features." + std::to_string(index + 1); }
+};
+constexpr int64_t kNsIqaStem = 32;
+constexpr NsIqaStage kNsIqaStages[] = {{3, 32, 64, true},   {7, 64, 128, false},  {10, 128, 128, true},
+                                       {14, 128, 256, false}, {17, 256, 256, true}, {21, 256, 512, false}};
+constexpr int64_t kNsIqaLast = 512;
+
 class NsIqa : public Network {
  public:
   explicit NsIqa(WeightReader& reader) {
-    stem_ = reader.TakeConvNorm("features.0", "features.1", Plain(3, 32, 3, 1));
-    const auto add = [&](int index, int64_t in, int64_t out, bool pool) {
-      const std::string name = "features." + std::to_string(index);
-      Stage stage;
-      stage.depthwise = reader.TakeConv(name + ".depthwise", Depthwise(in, 3, 1));
-      stage.pointwise = reader.TakeConvNorm(name + ".pointwise", "features." + std::to_string(index + 1), Plain(in, out, 1, 1));
-      stage.pool = pool;
-      stages_.push_back(std::move(stage));
-    };
-    add(3, 32, 64, true);
-    add(7, 64, 128, false);
-    add(10, 128, 128, true);
-    add(14, 128, 256, false);
-    add(17, 256, 256, true);
-    add(21, 256, 512, false);
-    head_ = Head(512, 1, reader);
+    stem_ = reader.TakeConvNorm("features.0", "features.1", Plain(3, kNsIqaStem, 3, 1));
+    for (const NsIqaStage& stage : kNsIqaStages) {
+      stages_.push_back({reader.TakeConv(stage.name() + ".depthwise", Depthwise(stage.in, 3, 1)),
+                         reader.TakeConvNorm(stage.name() + ".pointwise", stage.norm(), Plain(stage.in, stage.out, 1, 1)), stage.pool});
+    }
+    head_ = Head(kNsIqaLast, 1, reader);
   }
 
   at::Tensor Forward(const at::Tensor& input) const override {
@@ -68,6 +73,60 @@ class NsIqa : public Network {
   Conv2d stem_;
   std::vector<Stage> stages_;
   Head head_;
+};
+
+// With gradients, and batch norms that learn.
+class TrainableNsIqa : public TrainableNet {
+ public:
+  TrainableNsIqa() {
+    stem_ = AddNormed("features.0", "features.1", 3, kNsIqaStem, 3);
+    for (const NsIqaStage& stage : kNsIqaStages) {
+      const double deviation = std::sqrt(1.0 / 9);  // no ReLU follows
+      stages_.push_back({AddWeight(stage.name() + ".depthwise.weight", at::randn({stage.in, 1, 3, 3}) * deviation),
+                         AddNormed(stage.name() + ".pointwise", stage.norm(), stage.in, stage.out, 1), stage.pool});
+    }
+    weight_ = AddWeight("classifier.1.weight", at::randn({1, kNsIqaLast}) * std::sqrt(1.0 / kNsIqaLast));
+    bias_ = AddWeight("classifier.1.bias", at::full({1}, kMiddleScore));
+  }
+
+  at::Tensor Forward(const at::Tensor& pictures, at::ScalarType compute) override {
+    at::Tensor x = stem_(pictures.to(compute).contiguous(at::MemoryFormat::ChannelsLast), compute, learning());
+    for (const Stage& stage : stages_) {
+      x = at::conv2d(x, stage.depthwise.to(compute), {}, {1, 1}, {1, 1}, {1, 1}, stage.depthwise.size(0));
+      x = stage.pointwise(x, compute, learning());
+      if (stage.pool) x = at::max_pool2d(x, {2, 2});
+    }
+    return at::linear(x.to(at::kFloat).mean({2, 3}), weight_, bias_);
+  }
+
+ private:
+  static constexpr double kMiddleScore = 50;  // said of every picture at first
+
+  struct Normed {
+    at::Tensor conv, weight, bias, mean, variance;
+
+    at::Tensor operator()(const at::Tensor& x, at::ScalarType compute, bool learning) const {
+      constexpr double kMomentum = 0.1, kEps = 1e-5;  // PyTorch's defaults, which the original kept
+      // In fp32: the means and variances of a batch are sums of many numbers.
+      const at::Tensor y = at::conv2d(x, conv.to(compute), {}, {1, 1}, {conv.size(2) / 2, conv.size(3) / 2}).to(at::kFloat);
+      return at::batch_norm(y, weight, bias, mean, variance, learning, kMomentum, kEps, /*cudnn_enabled=*/true).relu_().to(compute);
+    }
+  };
+  Normed AddNormed(const std::string& conv, const std::string& norm, int64_t in, int64_t out, int64_t kernel) {
+    const double deviation = std::sqrt(2.0 / static_cast<double>(in * kernel * kernel));
+    return {AddWeight(conv + ".weight", at::randn({out, in, kernel, kernel}) * deviation), AddWeight(norm + ".weight", at::ones({out})),
+            AddWeight(norm + ".bias", at::zeros({out})), AddStatistic(norm + ".running_mean", at::zeros({out})),
+            AddStatistic(norm + ".running_var", at::ones({out}))};
+  }
+
+  struct Stage {
+    at::Tensor depthwise;
+    Normed pointwise;
+    bool pool;
+  };
+  Normed stem_;
+  std::vector<Stage> stages_;
+  at::Tensor weight_, bias_;
 };
 
 // EfficientNet-B0 as torchvision lays it out. Source: Tan and Le, "EfficientNet", ICML 2019, table 1.
@@ -144,6 +203,15 @@ class NsC : public Network {
 };
 
 }  // namespace
+
+at::Tensor ForNsAssess(const at::Tensor& picture) {
+  const at::Tensor resized = at::_upsample_bilinear2d_aa(picture, {kNsAssessSide, kNsAssessSide}, /*align_corners=*/false);
+  const at::Tensor mean = at::tensor({0.485f, 0.456f, 0.406f}, picture.options()).view({1, 3, 1, 1});
+  const at::Tensor deviation = at::tensor({0.229f, 0.224f, 0.225f}, picture.options()).view({1, 3, 1, 1});
+  return (resized - mean) / deviation;
+}
+
+std::unique_ptr<TrainableNet> MakeTrainableNsIqa() { return std::make_unique<TrainableNsIqa>(); }
 
 std::unique_ptr<Network> BuildNsIqa(WeightReader& reader) { return std::make_unique<NsIqa>(reader); }
 

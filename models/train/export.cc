@@ -38,9 +38,9 @@ Result<ModelPack> PackOf(const Checkpoint& checkpoint) {
     return DataLossError(std::string("the checkpoint does not say what it is of: ") + error.what());
   }
   pack.card.tiling = UsualTiling(pack.card.architecture, pack.card.parameters);
-  if (pack.card.architecture == "tile-iqa") {
+  if (pack.card.architecture == "tile-iqa" || pack.card.architecture == "ns-iqa") {
     pack.card.task = ModelTask::kScore;
-    pack.card.description = "Scores how good a picture looks, 0 to 100, without its original, at native resolution.";
+    pack.card.description = "Scores how good a picture looks, 0 to 100, without its original.";
   } else if (pack.card.architecture == "tile-c") {
     pack.card.task = ModelTask::kClassify;
     pack.card.description = "Says what a picture is, photograph or drawing, how much it was compressed, or that it is a mosaic.";

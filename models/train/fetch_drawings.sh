@@ -16,17 +16,16 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-apt-get download renpy-demo renpy-thequestion wesnoth-1.16-{data,dm,httt,low,nr,sof,sota,sotbe,trow,tsg,ttb,utbs} fillets-ng-data \
+apt-get download renpy-demo renpy-thequestion wesnoth-1.16-{data,dm,httt,low,nr,sof,sota,sotbe,trow,tsg,ttb,utbs} \
   plasma-workspace-wallpapers >&2
 for package in *.deb; do dpkg -x "$package" x; done
 cat >"$out/SOURCES" <<'SOURCES'
-Debian 12 packages renpy-demo and renpy-thequestion (MIT and CC0 art), wesnoth-1.16-data and campaigns of that game (GPL-2+ and CC-BY-SA-4.0 art), fillets-ng-data (GPL-2+), plasma-workspace-wallpapers (LGPL-3, CC-BY-SA-4.0 and CC0 art)
+Debian 12 packages renpy-demo and renpy-thequestion (MIT and CC0 art), wesnoth-1.16-data and campaigns of that game (GPL-2+ and CC-BY-SA-4.0 art), plasma-workspace-wallpapers (LGPL-3, CC-BY-SA-4.0 and CC0 art)
 SOURCES
 
 renpy=x/usr/share/games/renpy
 wesnoth=x/usr/share/games/wesnoth/1.16/data/core/images
 campaigns=x/usr/share/games/wesnoth/1.16/data/campaigns
-fillets=x/usr/share/games/fillets-ng/images
 wallpapers=x/usr/share/wallpapers
 
 # background SET FILE...: each, covering a scene, to SET/bg-N.v. The packages' photographs, and those that a filter made look painted, are
@@ -63,9 +62,9 @@ scenes() {
   done
 }
 scenes train "$renpy"/demo/game/images/{eileen,lucy}\ *.png "$wesnoth"/portraits/{humans,undead,monsters,orcs,merfolk,drakes,nagas,woses,saurians}/* \
-  "$campaigns"/{Under_the_Burning_Suns,The_Rise_Of_Wesnoth,Delfadors_Memoirs,Northern_Rebirth,The_South_Guard}/images/portraits/*
+  "$campaigns"/{Under_the_Burning_Suns,The_Rise_Of_Wesnoth,Delfadors_Memoirs,Northern_Rebirth,The_South_Guard}/images/portraits/*.{png,webp}
 scenes val "$renpy"/the_question/game/images/sylvie\ *.png "$wesnoth"/portraits/{elves,dwarves,trolls,goblins}/* \
-  "$campaigns"/{Sceptre_of_Fire,Son_Of_The_Black_Eye}/images/portraits/*
+  "$campaigns"/{Sceptre_of_Fire,Son_Of_The_Black_Eye}/images/portraits/*.{png,webp}
 
 # plates SET SCALE FILE...: drawings that fill the picture
 plates() {
@@ -73,10 +72,10 @@ plates() {
   shift 2
   for file in "$@"; do
     vips resize "$file" plate.v "$scale"
-    vips flatten plate.v "$out/$set/plate-$scale-$((n++)).png[strip]"
+    [[ $(vipsheader -f bands plate.v) -ne 4 ]] || { vips flatten plate.v flat.v && mv flat.v plate.v; }
+    vips copy plate.v "$out/$set/plate-$scale-$((n++)).png[strip]"
   done
 }
-plates train 1 "$fillets"/*/*-p.png
 plates train 0.5 "$campaigns"/{Secrets_of_the_Ancients,Legend_of_Wesmere}/images/story/*.jpg
 plates val 1 "$campaigns"/Two_Brothers/images/story/*.png
 plates val 0.5 "$campaigns"/{Heir_To_The_Throne,The_South_Guard}/images/story/*.jpg

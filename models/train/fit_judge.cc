@@ -9,6 +9,7 @@
 #include <sstream>
 #include <utility>
 
+#include "models/arch/ns_assess.h"
 #include "models/arch/tile_net.h"
 #include "models/train/judge_samples.h"
 #include "models/train/pairs.h"
@@ -34,8 +35,8 @@ constexpr double kSameScore = 0.005;  // closer versions have no order
 
 Tensor Huber(const Tensor& error) { return at::smooth_l1_loss(error, at::zeros_like(error), at::Reduction::Sum, kRoundFoot); }
 
-Tensor ScoreLoss(const Tensor& output, const Tensor& target) {
-  const Tensor score = output.squeeze(1).sigmoid(), truth = target / 100.0;
+// Scores and their targets, 0 to 1.
+Tensor ScoreLoss(const Tensor& score, const Tensor& truth) {
   const Tensor pairs = score.view({-1, 2}), true_pairs = truth.view({-1, 2});
   const Tensor difference = pairs.select(1, 0) - pairs.select(1, 1), true_difference = true_pairs.select(1, 0) - true_pairs.select(1, 1);
   const Tensor ordered = (true_difference.abs() > kSameScore).to(at::kFloat);
@@ -50,6 +51,10 @@ std::vector<double> Doubles(const Tensor& values) {
 
 Status CheckOptions(const FitJudgeOptions& options) {
   if (options.features < 4 || options.features > 256) return InvalidArgumentError("the network takes 4 to 256 features");
+  if (options.architecture != "tile" && options.architecture != "ns-iqa") {
+    return InvalidArgumentError("fit-judge does not train the architecture '" + options.architecture + "'; it trains tile and ns-iqa");
+  }
+  if (options.architecture == "ns-iqa" && options.task != ModelTask::kScore) return InvalidArgumentError("ns-iqa is a scorer");
   return OkStatus();
 }
 
@@ -64,6 +69,7 @@ class JudgeRun : public TrainingRun {
       : TrainingRun(options, clock, stop, progress),
         options_(options),
         scores_(options.task == ModelTask::kScore),
+        original_(options.architecture == "ns-iqa"),
         shape_(scores_ ? TileNetShape{options.features, 0, 1}
                        : TileNetShape{options.features, kJpegHints, static_cast<int64_t>(JudgeLabels().size())}) {}
 
@@ -87,12 +93,12 @@ class JudgeRun : public TrainingRun {
     return OkStatus();
   }
 
-  Result<std::unique_ptr<TrainableNet>> MakeNet() const override { return MakeTrainableTileNet(shape_); }
+  Result<std::unique_ptr<TrainableNet>> MakeNet() const override { return original_ ? MakeTrainableNsIqa() : MakeTrainableTileNet(shape_); }
 
   Tensor LossOf(TrainableNet* net, int64_t first, int64_t last) override {
     const JudgeBatch batch = Samples(pictures_, options_.seed, first, last);
     const Tensor output = net->Forward(batch.tiles, compute_type());
-    return scores_ ? ScoreLoss(output, batch.target) : at::cross_entropy_loss(output, batch.target, {}, at::Reduction::Sum);
+    return scores_ ? ScoreLoss(Scores(output), batch.target / 100.0) : at::cross_entropy_loss(output, batch.target, {}, at::Reduction::Sum);
   }
 
   // On the validation pictures, spoilt as those that are learnt from.
@@ -107,7 +113,7 @@ class JudgeRun : public TrainingRun {
       for (int64_t first = shard * kValidationBatch; first < kValidationSamples; first += options_.threads * kValidationBatch) {
         const JudgeBatch batch = Samples(validation_, kValidationSeed, first, first + kValidationBatch);
         const Tensor output = net->Forward(batch.tiles, at::kFloat);
-        const std::vector<double> said = Doubles(scores_ ? output.squeeze(1).sigmoid() * 100.0 : output.argmax(1));
+        const std::vector<double> said = Doubles(scores_ ? Scores(output) * 100.0 : output.argmax(1));
         const std::vector<double> truth = Doubles(batch.target);
         judged.said.insert(judged.said.end(), said.begin(), said.end());
         judged.truth.insert(judged.truth.end(), truth.begin(), truth.end());
@@ -134,6 +140,7 @@ class JudgeRun : public TrainingRun {
   }
 
   json Settings() const override {
+    if (original_) return {{"architecture", "ns-iqa"}, {"parameters", json::object()}, {"data", summary_}};
     return {{"architecture", scores_ ? "tile-iqa" : "tile-c"},
             {"parameters", {{"features", options_.features}}},
             {"tile", kJudgeTile},
@@ -154,7 +161,14 @@ class JudgeRun : public TrainingRun {
 
  private:
   JudgeBatch Samples(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last) const {
+    if (original_) return MakeWholeScoreBatch(pictures, seed, first, last, device());
     return scores_ ? MakeScoreBatch(pictures, seed, first, last, device()) : MakeClassBatch(pictures, seed, first, last, device());
+  }
+
+  // Of a scorer's output, 0 to 1, as the engine reads it.
+  Tensor Scores(const Tensor& output) const {
+    const Tensor score = output.squeeze(1);
+    return original_ ? score / 100.0 : score.sigmoid();
   }
 
   static Validation Told(const std::vector<Measure>& measures) {
@@ -175,7 +189,8 @@ class JudgeRun : public TrainingRun {
   }
 
   const FitJudgeOptions& options_;
-  const bool scores_;  // else it classifies
+  const bool scores_;    // else it classifies
+  const bool original_;  // NS-IQA
   const TileNetShape shape_;
   std::vector<TrainingData> data_;
   JudgePictures pictures_, validation_;  // point into data_

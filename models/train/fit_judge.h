@@ -29,10 +29,12 @@ struct FitJudgeOptions : RunOptions {
   std::vector<std::string> drawings;               // the same
   std::vector<std::string> photograph_validation;  // the same, to measure on; never learnt from
   std::vector<std::string> drawing_validation;
-  int64_t features = 16;  // of the network
+  std::string architecture = "tile";               // or, to compare with, "ns-iqa": the original's scorer
+  int64_t features = 16;                           // of the former
 };
 
 // As Fit (fit.h) runs: the same lines to `progress`, the same files in `state`, the same words on stopping, resuming and equal results.
+// INVALID_ARGUMENT for options that make no sense.
 Status FitJudge(const FitJudgeOptions& options, const Clock& clock, const std::atomic<bool>& stop, std::ostream& progress);
 
 }  // namespace nsic

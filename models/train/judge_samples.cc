@@ -7,6 +7,7 @@
 #include <cmath>
 #include <utility>
 
+#include "models/arch/ns_assess.h"
 #include "models/arch/tile_net.h"
 #include "models/train/degrade.h"
 #include "models/train/jpeg_simulation.h"
@@ -60,8 +61,19 @@ std::vector<Kind> ScoredKinds() {
           {0.09, chain}};
 }
 
+const CorpusPicture& Draw(const std::vector<CorpusPicture>& pictures, Random* random) {
+  return pictures[static_cast<size_t>(random->Below(static_cast<int64_t>(pictures.size())))];
+}
+
+size_t DrawKind(const std::vector<Kind>& kinds, Random* random) {
+  double way = random->Unit();
+  size_t kind = 0;
+  while (kind + 1 < kinds.size() && way >= kinds[kind].weight) way -= kinds[kind++].weight;
+  return kind;
+}
+
 Tensor Crop(const std::vector<CorpusPicture>& pictures, Random* random) {
-  const CorpusPicture& picture = pictures[static_cast<size_t>(random->Below(static_cast<int64_t>(pictures.size())))];
+  const CorpusPicture& picture = Draw(pictures, random);
   const bool shrink = random->Chance(kShrunk) && std::min(picture.width, picture.height) >= 2 * kJudgeSmallest;
   if (!shrink) return RandomCrop(picture, kJudgeSmallest, random).to(at::kFloat);
   return at::avg_pool2d(RandomCrop(picture, 2 * kJudgeSmallest, random).to(at::kFloat).unsqueeze(0), {2, 2}).squeeze(0).add_(0.5).floor_();
@@ -142,10 +154,7 @@ JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
   for (int64_t index = first; index < last; ++index) {
     Random random(seed, index);
     crops.push_back(Crop(random.Chance(kPhotographs) ? pictures.photographs : pictures.drawings, &random));
-    double way = random.Unit();
-    size_t kind = 0;
-    while (kind + 1 < kinds.size() && way >= kinds[kind].weight) way -= kinds[kind++].weight;
-    of_kind[kind].push_back(index - first);
+    of_kind[DrawKind(kinds, &random)].push_back(index - first);
     seeds.push_back({random.Next(), random.Next()});
     offsets.push_back({DrawOffset(&random), DrawOffset(&random)});
   }
@@ -170,6 +179,22 @@ JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
     }
   }
   return {tiles / 255.0, ReferenceQuality(targets, tiles)};
+}
+
+JudgeBatch MakeWholeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device) {
+  const std::vector<Kind> kinds = ScoredKinds();
+  std::vector<Tensor> inputs, targets;
+  for (int64_t index = first; index < last; ++index) {
+    Random random(seed, index);
+    const Tensor original = WholePicture(Draw(random.Chance(kPhotographs) ? pictures.photographs : pictures.drawings, &random), device);
+    const Degradation& degradation = kinds[DrawKind(kinds, &random)].degradation;
+    for (int version = 0; version < 2; ++version) {
+      const Tensor spoilt = Degrade(original, {random.Next()}, degradation);
+      inputs.push_back(ForNsAssess(spoilt / 255.0));
+      targets.push_back(ReferenceQuality(original, spoilt));
+    }
+  }
+  return {at::cat(inputs), at::cat(targets)};
 }
 
 JudgeBatch MakeClassBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device) {

@@ -170,7 +170,9 @@ void AddFitJudge(CLI::App* app, FitJudgeOptions* fit) {
   command->add_option("--source", fit->source,
                       "For the model's card: where the data is from, and under which licences; needed for data that does not say it");
   command->add_option("--licence", fit->licence, "Licence of the model, an SPDX identifier (default " + fit->licence + ")");
-  command->add_option("--features", fit->features, "Channels of the network's first level (default 16)");
+  command->add_option("--architecture", fit->architecture,
+                      "tile: looks at native resolution; ns-iqa: the original scorer's, to compare with (default tile)");
+  command->add_option("--features", fit->features, "Channels of the first level of a tile network (default 16)");
   command->add_option("--steps", fit->steps, "Train so many steps (or give --minutes)");
   command->add_option("--minutes", fit->minutes, "Train so many minutes, those of resumed runs included (or give --steps)");
   command->add_option("--batch", fit->batch, "Samples a step; of the scorer two tiles each (default 32)");
