@@ -9,7 +9,7 @@ from farm import BIN, REPOSITORY
 COMMANDS = {"nsic-coordinator": ["serve"], "nsic-worker": ["run"],
             "nsic-client": ["submit", "jobs", "status", "watch", "fetch", "cancel", "pause", "resume", "retry", "workers", "assess", "bench", "models"]}
 # Its help says more than the README, which shows the way to a model of one's own.
-TRAINER = {"nsic-train": ["corpus", "fit", "fit-judge", "eval", "eval-judges", "export"]}
+TRAINER = {"nsic-train": ["corpus", "fit", "fit-judge", "eval", "eval-judges", "export", "side-by-side"]}
 # Flags of other programs and of our scripts.
 FOREIGN = {"--preset", "--build", "--install", "--system", "--runtime", "--scale", "--output-on-failure", "--test-dir", "--help"}
 

@@ -244,6 +244,13 @@ TEST_F(TrainProgram, FitsAndMeasuresTheModelsThatJudge) {
     ASSERT_EQ(fit.code, 0) << fit.out;
     EXPECT_THAT(fit.out, AllOf(HasSubstr("validation after step 2"), HasSubstr(task == "score" ? "pair_order" : "accuracy")));
   }
+  const Outcome original = Train({"fit-judge", "--task", "score", "--architecture", "ns-iqa", "--photographs", f + "/photographs", "--drawings",
+                                  f + "/drawings", "--val-photographs", f + "/photographs", "--val-drawings", f + "/drawings", "--state",
+                                  f + "/original", "--out", f + "/original-pack", "--name", "tiny", "--source", "test", "--batch", "2",
+                                  "--threads", "2", "--steps", "1"});
+  ASSERT_EQ(original.code, 0) << original.out;
+  EXPECT_EQ(ReadModelPack(f + "/original-pack")->card.architecture, "ns-iqa");
+
   const Outcome eval = Train({"eval-judges", "--scorer", f + "/score-pack", "--classifier", f + "/classify-pack", "--photographs",
                               f + "/photographs", "--drawings", f + "/drawings", "--pictures", "1", "--update-cards"});
   ASSERT_EQ(eval.code, 0) << eval.out;
@@ -288,6 +295,11 @@ TEST_F(TrainProgram, SaysWhatIsWrong) {
        "once for each folder"},
       {"a judge of nothing", {"eval-judges", "--photographs", f + "/pictures", "--drawings", f + "/pictures"}, 1, "give a scorer"},
       {"no such task", {"fit-judge", "--task", "paint"}, 2, "--task"},
+      {"the original as a classifier",
+       {"fit-judge", "--task", "classify", "--architecture", "ns-iqa", "--photographs", "x", "--drawings", "x", "--val-photographs", "x",
+        "--val-drawings", "x", "--state", f + "/s", "--out", f + "/p", "--name", "a", "--steps", "1"},
+       1,
+       "is a scorer"},
       {"no such run", {"export", "--state", f + "/none", "--out", f + "/p"}, 1, "checkpoint"},
       {"a text file as a corpus",
        {"fit", "--data", f + "/pictures/broken.png", "--val", "x", "--state", f + "/s", "--out", f + "/p", "--name", "a", "--source", "b",

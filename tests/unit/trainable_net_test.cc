@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "models/arch/network.h"
+#include "models/arch/ns_assess.h"
 #include "models/io/usual_tiling.h"
 #include "models/train/checkpoint.h"
 
@@ -66,6 +67,23 @@ TEST(TrainableNetTest, WhatWasLearntIsWhatWorks) {
     ASSERT_EQ(learnt.sizes(), works.sizes()) << row.architecture;
     EXPECT_LT((learnt - works).abs().max().item<double>(), 1e-4 * std::max(1.0, learnt.abs().max().item<double>())) << row.architecture;
   }
+}
+
+TEST(TrainableNetTest, TheOriginalScorerWorksAsItLearnt) {
+  const at::NoGradGuard no_grad;
+  torch::manual_seed(7);
+  const std::unique_ptr<TrainableNet> net = MakeTrainableNsIqa();
+  for (const auto& [name, tensor] : net->statistics()) Tensor(tensor).add_(at::rand_like(tensor) * 0.1);
+  net->SetLearning(false);
+  ModelPack pack = Packed({"ns-iqa", {}, 0, 0}, *net);
+  pack.card.task = ModelTask::kScore;
+  const Result<std::unique_ptr<Network>> network = BuildNetwork(pack, NetworkOptions());
+  ASSERT_TRUE(network.ok()) << network.status();
+  const Tensor x = ForNsAssess(at::rand({1, 3, 100, 180}));
+  ASSERT_EQ(x.sizes(), at::IntArrayRef({1, 3, 256, 256}));
+  const double learnt = net->Forward(x, at::kFloat).item<double>(), works = (*network)->Forward(x).item<double>();
+  EXPECT_NE(learnt, 50);
+  EXPECT_NEAR(learnt, works, 1e-3);
 }
 
 TEST(TrainableNetTest, UNetIsWhatItsHeaderSays) {
