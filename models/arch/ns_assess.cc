@@ -39,7 +39,7 @@ struct NsIqaStage {
   std::string norm() const { return "features." + std::to_string(index + 1); }
 };
 constexpr int64_t kNsIqaStem = 32;
-constexpr NsIqaStage kNsIqaStages[] = {{3, 32, 64, true},   {7, 64, 128, false},  {10, 128, 128, true},
+constexpr NsIqaStage kNsIqaStages[] = {{3, 32, 64, true},     {7, 64, 128, false},  {10, 128, 128, true},
                                        {14, 128, 256, false}, {17, 256, 256, true}, {21, 256, 512, false}};
 constexpr int64_t kNsIqaLast = 512;
 

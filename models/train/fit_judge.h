@@ -29,8 +29,8 @@ struct FitJudgeOptions : RunOptions {
   std::vector<std::string> drawings;               // the same
   std::vector<std::string> photograph_validation;  // the same, to measure on; never learnt from
   std::vector<std::string> drawing_validation;
-  std::string architecture = "tile";               // or, to compare with, "ns-iqa": the original's scorer
-  int64_t features = 16;                           // of the former
+  std::string architecture = "tile";  // or, to compare with, "ns-iqa": the original's scorer
+  int64_t features = 16;              // of the former
 };
 
 // As Fit (fit.h) runs: the same lines to `progress`, the same files in `state`, the same words on stopping, resuming and equal results.
