@@ -214,9 +214,8 @@ class FullDiskTest(FarmTest):
         """What does not fit waits for room, outputs that are fetched make it, and a picture that never fits fails by name."""
         farm, library, out = self.farm, self.make_library(24), self.path("out")  # 31 MB, and as much again for the outputs
         state = self.small_tmpfs("small-disk", 32 * MEBI)
-        farm.start_coordinator(state=state)
+        farm.start_coordinator("--models", os.path.dirname(self.identity_pack()), state=state)  # the shipped packs take most of the disk
         farm.start_worker("only")
-        self.import_identity()
         noise(os.path.join(library, "giant.tif"), 3400, 3400)  # 35 MB
         code, result = farm.submit(library, "--out", out, "--model", "identity", timeout=400)
         self.assertEqual(code, 1, result)
