@@ -130,6 +130,18 @@ class TrainProgram : public testing::Test {
             steps};
   }
 
+  // On the folders "photographs" and "drawings", to the pack `name`-pack.
+  std::vector<std::string> FitJudge(const std::string& task, const std::string& name, const std::vector<std::string>& more) const {
+    const std::string f = folder_;
+    std::vector<std::string> arguments = {"fit-judge", "--task", task, "--name", "tiny", "--source", "test", "--batch", "2"};
+    for (const std::string prefix : {"--", "--val-"}) {
+      arguments.insert(arguments.end(), {prefix + "photographs", f + "/photographs", prefix + "drawings", f + "/drawings"});
+    }
+    arguments.insert(arguments.end(), {"--state", f + "/" + name, "--out", f + "/" + name + "-pack"});
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+
   const std::filesystem::path folder_;
 };
 
@@ -214,63 +226,11 @@ TEST_F(TrainProgram, FitsAndMeasuresTheModelsThatJudge) {
   WritePicture("photographs", 0, 160, 150);
   WritePicture("drawings", 1, 150, 144);
   for (const std::string task : {"score", "classify"}) {
-    const Outcome fit = Train({"fit-judge",
-                               "--task",
-                               task,
-                               "--photographs",
-                               f + "/photographs",
-                               "--drawings",
-                               f + "/drawings",
-                               "--val-photographs",
-                               f + "/photographs",
-                               "--val-drawings",
-                               f + "/drawings",
-                               "--state",
-                               f + "/" + task,
-                               "--out",
-                               f + "/" + task + "-pack",
-                               "--name",
-                               "tiny",
-                               "--source",
-                               "test",
-                               "--features",
-                               "4",
-                               "--batch",
-                               "2",
-                               "--threads",
-                               "1",
-                               "--steps",
-                               "2"});
+    const Outcome fit = Train(FitJudge(task, task, {"--features", "4", "--threads", "1", "--steps", "2"}));
     ASSERT_EQ(fit.code, 0) << fit.out;
     EXPECT_THAT(fit.out, AllOf(HasSubstr("validation after step 2"), HasSubstr(task == "score" ? "pair_order" : "accuracy")));
   }
-  const Outcome original = Train({"fit-judge",
-                                  "--task",
-                                  "score",
-                                  "--architecture",
-                                  "ns-iqa",
-                                  "--photographs",
-                                  f + "/photographs",
-                                  "--drawings",
-                                  f + "/drawings",
-                                  "--val-photographs",
-                                  f + "/photographs",
-                                  "--val-drawings",
-                                  f + "/drawings",
-                                  "--state",
-                                  f + "/original",
-                                  "--out",
-                                  f + "/original-pack",
-                                  "--name",
-                                  "tiny",
-                                  "--source",
-                                  "test",
-                                  "--batch",
-                                  "2",
-                                  "--threads",
-                                  "2",
-                                  "--steps",
-                                  "1"});
+  const Outcome original = Train(FitJudge("score", "original", {"--architecture", "ns-iqa", "--threads", "2", "--steps", "1"}));
   ASSERT_EQ(original.code, 0) << original.out;
   EXPECT_EQ(ReadModelPack(f + "/original-pack")->card.architecture, "ns-iqa");
 
