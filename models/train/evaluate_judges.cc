@@ -323,7 +323,7 @@ Status WriteToCard(const std::string& pack, const json& evaluation) {
 }  // namespace
 
 Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions& options, const Clock& clock, std::ostream& progress) {
-  if (options.scorer.empty() && options.classifier.empty()) return InvalidArgumentError("give a scorer or a classifier to measure");
+  if (options.scorers.empty() && options.classifier.empty()) return InvalidArgumentError("give a scorer or a classifier to measure");
   EngineOptions engine;
   engine.device = options.device;
   engine.threads = options.threads;
@@ -331,13 +331,16 @@ Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions& options, co
   JudgesEvaluation evaluation;
   for (const Original& original : originals) ++(original.drawing ? evaluation.drawings : evaluation.photographs);
   const json pictures = {{"photographs", evaluation.photographs}, {"drawings", evaluation.drawings}};
-  if (!options.scorer.empty()) {
-    NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(options.scorer));
-    NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<Scorer> scorer, LoadScorer(pack, engine));
-    std::vector<NamedScorer> scorers = {{pack.card.name, [&scorer](const Rgb8& picture) -> Result<double> {
-                                           NSIC_ASSIGN_OR_RETURN(const PictureQuality quality, scorer->Score(ToPlanar(picture)));
-                                           return quality.score;
-                                         }}};
+  if (!options.scorers.empty()) {
+    std::vector<NamedScorer> scorers;
+    for (const std::string& folder : options.scorers) {
+      NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
+      NSIC_ASSIGN_OR_RETURN(std::unique_ptr<Scorer> loaded, LoadScorer(pack, engine));
+      scorers.push_back({pack.card.name, [scorer = std::shared_ptr<Scorer>(std::move(loaded))](const Rgb8& picture) -> Result<double> {
+                           NSIC_ASSIGN_OR_RETURN(const PictureQuality quality, scorer->Score(ToPlanar(picture)));
+                           return quality.score;
+                         }});
+    }
     if (!options.brisque.empty()) {
       NSIC_ASSIGN_OR_RETURN(auto brisque, LoadBrisque(options.brisque));
       scorers.push_back({"BRISQUE", std::move(brisque)});
@@ -345,7 +348,7 @@ Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions& options, co
     NSIC_RETURN_IF_ERROR(EvaluateScorer(originals, std::move(scorers), clock, progress, &evaluation.scorer));
     if (options.update_cards) {
       const json value = {{"pictures", pictures}, {"scorers", ScorerJson(evaluation.scorer)}};
-      NSIC_RETURN_IF_ERROR(WriteToCard(options.scorer, value));
+      NSIC_RETURN_IF_ERROR(WriteToCard(options.scorers[0], value));
     }
   }
   if (!options.classifier.empty()) {
@@ -370,10 +373,10 @@ std::string JudgesTable(const JudgesEvaluation& evaluation) {
   const ScorerEvaluation& scorer = evaluation.scorer;
   if (!scorer.scorers.empty()) {
     out << "\nSpearman's correlation with the reference";
-    for (const ScorerFigures& figures : scorer.scorers) out << std::setw(12) << figures.name;
+    for (const ScorerFigures& figures : scorer.scorers) out << std::setw(17) << figures.name;
     const auto row = [&](const std::string& name, const std::function<double(const ScorerFigures&)>& value) {
       out << "\n  " << std::left << std::setw(39) << name << std::right;
-      for (const ScorerFigures& figures : scorer.scorers) out << std::setw(12) << value(figures);
+      for (const ScorerFigures& figures : scorer.scorers) out << std::setw(17) << value(figures);
     };
     row("all", [](const ScorerFigures& figures) { return figures.spearman; });
     for (size_t i = 0; i < scorer.kinds.size(); ++i)

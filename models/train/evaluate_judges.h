@@ -14,7 +14,7 @@
 namespace nsic {
 
 struct EvaluateJudgesOptions {
-  std::string scorer;                    // folder of a scorer's pack, or empty
+  std::vector<std::string> scorers;      // folders of scorers' packs, side by side in one table; none: no table of scorers
   std::string classifier;                // folder of a pack with JudgeLabels, or empty
   std::vector<std::string> photographs;  // folders of pictures that neither has learnt from
   std::vector<std::string> drawings;
@@ -22,7 +22,7 @@ struct EvaluateJudgesOptions {
   std::string brisque;   // folder of OpenCV's model of BRISQUE, see brisque.h; empty: without
   std::string device = "auto";
   int threads = 0;            // 0: all cores
-  bool update_cards = false;  // put the results into the packs' cards; their identities stay
+  bool update_cards = false;  // put the results into the cards of the first scorer and the classifier; their identities stay
 };
 
 struct ScorerFigures {
@@ -37,10 +37,10 @@ struct ScorerFigures {
 
 struct ScorerEvaluation {
   std::vector<std::string> kinds;
-  std::vector<ScorerFigures> scorers;  // the pack's first
+  std::vector<ScorerFigures> scorers;  // in the order given, BRISQUE last
   std::vector<double> jpeg_reference;  // mean ReferenceQuality of the JPEGs of quality 10, 20, .. 100
-  std::vector<double> jpeg_scores;     // mean score of the pack
-  double clean_score = 0;              // mean score of the pictures as they are
+  std::vector<double> jpeg_scores;     // mean score of the first scorer
+  double clean_score = 0;              // its mean score of the pictures as they are
 };
 
 struct ClassifierEvaluation {

@@ -67,11 +67,16 @@ Status EvaluateEnhancer(const SuiteOptions& options, const std::string& folder, 
 Status EvaluateJudge(const SuiteOptions& options, const std::string& folder, ModelTask task, const Clock& clock, std::ostream& progress,
                      std::ostream& tables) {
   EvaluateJudgesOptions evaluate;
-  (task == ModelTask::kScore ? evaluate.scorer : evaluate.classifier) = folder;
+  if (task == ModelTask::kScore) {
+    evaluate.scorers = options.other_scorers;
+    evaluate.scorers.insert(evaluate.scorers.begin(), folder);
+    evaluate.brisque = options.brisque;
+  } else {
+    evaluate.classifier = folder;
+  }
   evaluate.photographs = {options.photographs};
   evaluate.drawings = {options.drawings};
   evaluate.pictures = options.pictures;
-  if (task == ModelTask::kScore) evaluate.brisque = options.brisque;
   evaluate.device = options.device;
   evaluate.threads = options.threads;
   evaluate.update_cards = options.update_cards;

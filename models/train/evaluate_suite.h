@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "core/base/clock.h"
 #include "core/base/status.h"
@@ -16,11 +17,12 @@ struct SuiteOptions {
   std::string packs;        // folder with a folder a pack
   std::string photographs;  // folders of pictures that no pack has learnt from
   std::string drawings;
-  int64_t pictures = 0;         // at most so many of each, evenly spaced; 0: all
-  std::string brisque;          // folder of OpenCV's model of BRISQUE, to measure it too; or empty
-  std::string device = "auto";  // as the engine takes it
-  int threads = 0;              // 0: all cores
-  bool update_cards = false;    // put the results into the packs' cards; their identities stay
+  int64_t pictures = 0;                    // at most so many of each, evenly spaced; 0: all
+  std::vector<std::string> other_scorers;  // folders of packs to measure beside each scorer
+  std::string brisque;                     // folder of OpenCV's model of BRISQUE, to measure it too; or empty
+  std::string device = "auto";             // as the engine takes it
+  int threads = 0;                         // 0: all cores
+  bool update_cards = false;               // put the results into the packs' cards; their identities stay
 };
 
 // Writes each pack's tables to `tables` as soon as it is measured, with its parameters, its multiply-adds a pixel, and the engine's speed

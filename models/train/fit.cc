@@ -98,7 +98,9 @@ class EnhancerRun : public TrainingRun {
     }
     const Status taken = reader.Finish();
     if (!taken.ok()) return taken.WithContext(options_.from);
-    from_identity_ = PackIdentity(pack.card);
+    const json card = json::parse(pack.card.card_json, nullptr, /*allow_exceptions=*/false);
+    from_ = {{"identity", PackIdentity(pack.card)}, {"name", pack.card.name}};
+    if (card.is_object() && card.contains("training")) from_["training"] = card["training"];
     return OkStatus();
   }
 
@@ -134,9 +136,13 @@ class EnhancerRun : public TrainingRun {
   }
 
   json Settings() const override {
-    return {
-        {"architecture", options_.architecture}, {"parameters", parameters_},          {"from", from_identity_}, {"patch", options_.patch},
-        {"data", json::parse(data_.summary)},    {"recipe", json::parse(recipe_.json)}};
+    json settings = {{"architecture", options_.architecture},
+                     {"parameters", parameters_},
+                     {"patch", options_.patch},
+                     {"data", json::parse(data_.summary)},
+                     {"recipe", json::parse(recipe_.json)}};
+    if (!from_.is_null()) settings["from"] = from_;
+    return settings;
   }
 
   std::vector<std::string> Columns() const override {
@@ -160,7 +166,7 @@ class EnhancerRun : public TrainingRun {
   const FitOptions& options_;
   const Recipe recipe_;
   std::map<std::string, int64_t> parameters_;
-  std::string from_identity_;  // of the pack that the run started from, if it did
+  json from_;  // the pack that the run started from, and how that was trained; null without one
   TrainingData data_;
   TrainingData validation_;
 };

@@ -10,7 +10,7 @@ namespace {
 
 using at::Tensor;
 
-constexpr double kErrorFloor = 5e-4;
+constexpr double kErrorFloor = 1e-4;
 constexpr double kCharbonnierFloor = 1e-6;
 constexpr int64_t kSsimWindow = 11;
 constexpr double kSsimSigma = 1.5;

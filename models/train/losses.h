@@ -8,7 +8,7 @@ namespace nsic {
 
 // The weights of the terms; each term is a number for each picture, over all its samples in [0, 1].
 struct LossWeights {
-  double log_mse = 0;      // log(mean squared error + 5e-4): a picture counts by decibels, nearly perfect ones do not rule
+  double log_mse = 0;      // log(mean squared error + 1e-4): a picture counts by decibels up to 40 dB, nearly perfect ones do not rule
   double charbonnier = 0;  // mean sqrt(difference^2 + 1e-6), which is L1 with a round foot
   double ssim = 0;         // 1 - SSIM (11x11 Gaussian window, sigma 1.5, each channel by itself)
   double edge = 0;         // mean absolute difference of the Sobel gradients

@@ -114,6 +114,7 @@ void AddEvaluate(CLI::App* app, EvalCommand* eval) {
   command->add_option("--packs", eval->suite.packs, "With --suite: folder with a folder for each pack");
   command->add_option("--photographs", eval->suite.photographs, "With --suite: folder of photographs that no pack has learnt from");
   command->add_option("--drawings", eval->suite.drawings, "With --suite: the same of drawings");
+  command->add_option("--scorer", eval->suite.other_scorers, "With --suite: folders of scorers to measure beside those of --packs");
   command->add_option("--brisque", eval->suite.brisque, "With --suite: as eval-judges has it");
   command->add_option("--pictures", eval->one.pictures, "At most so many of each folder, evenly spaced (default: all)")
       ->check(CLI::Range(1, 1 << 30));
@@ -188,7 +189,7 @@ void AddEvaluateJudges(CLI::App* app, EvaluateJudgesOptions* evaluate) {
   CLI::App* command = app->add_subcommand(
       "eval-judges",
       "Measure a scorer and a classifier on files of libjpeg, libwebp, x264 and x265, on blur, noise, rescaling and mosaics");
-  command->add_option("--scorer", evaluate->scorer, "Folder of the scorer's pack");
+  command->add_option("--scorer", evaluate->scorers, "Folder of a scorer's pack; more than one are measured side by side");
   command->add_option("--classifier", evaluate->classifier, "Folder of the classifier's pack");
   command->add_option("--photographs", evaluate->photographs, "Folders of pictures that neither has learnt from")->required();
   command->add_option("--drawings", evaluate->drawings, "The same")->required();
@@ -199,7 +200,7 @@ void AddEvaluateJudges(CLI::App* app, EvaluateJudgesOptions* evaluate) {
       "Measure BRISQUE too: folder of brisque_model_live.yml and brisque_range_live.yml, as in Debian's package opencv-doc");
   command->add_option("--device", evaluate->device, "auto, cpu, or a CUDA device such as cuda:0 (default auto)");
   command->add_option("--threads", evaluate->threads, "CPU threads; 0, the default, means all cores")->check(CLI::Range(0, 1024));
-  command->add_flag("--update-cards", evaluate->update_cards, "Put the results into the packs' cards");
+  command->add_flag("--update-cards", evaluate->update_cards, "Put the results into the cards of the first scorer and of the classifier");
 }
 
 // Of "side-by-side".

@@ -234,11 +234,11 @@ TEST_F(TrainProgram, FitsAndMeasuresTheModelsThatJudge) {
   ASSERT_EQ(original.code, 0) << original.out;
   EXPECT_EQ(ReadModelPack(f + "/original-pack")->card.architecture, "ns-iqa");
 
-  const Outcome eval = Train({"eval-judges", "--scorer", f + "/score-pack", "--classifier", f + "/classify-pack", "--photographs",
-                              f + "/photographs", "--drawings", f + "/drawings", "--pictures", "1", "--update-cards"});
+  const Outcome eval = Train({"eval-judges", "--scorer", f + "/score-pack", f + "/original-pack", "--classifier", f + "/classify-pack",
+                              "--photographs", f + "/photographs", "--drawings", f + "/drawings", "--pictures", "1", "--update-cards"});
   ASSERT_EQ(eval.code, 0) << eval.out;
-  EXPECT_THAT(eval.out, AllOf(HasSubstr("1 photographs, 1 drawings"), HasSubstr("HEVC"), HasSubstr("WebP"), HasSubstr("in order"),
-                              HasSubstr("photograph-heavy"), HasSubstr("right: ")));
+  EXPECT_THAT(eval.out, AllOf(HasSubstr("1 photographs, 1 drawings"), HasSubstr("score         original"), HasSubstr("HEVC"),
+                              HasSubstr("WebP"), HasSubstr("in order"), HasSubstr("photograph-heavy"), HasSubstr("right: ")));
   const Result<ModelPack> pack = ReadModelPack(f + "/classify-pack");
   ASSERT_TRUE(pack.ok()) << pack.status();
   EXPECT_THAT(pack->card.card_json, AllOf(HasSubstr("confusion"), HasSubstr("training")));

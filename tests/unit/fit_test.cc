@@ -163,6 +163,30 @@ TEST_F(FitTest, ExportsTheCheckpoint) {
   EXPECT_EQ(PackOf(*checkpoint).status().code(), StatusCode::kDataLoss);
 }
 
+TEST_F(FitTest, GoesOnFromAPackAndSaysSoInTheCard) {
+  const FitOptions first = Options("first", 120);
+  ASSERT_TRUE(Run(first).ok()) << log_.str();
+  FitOptions second = Options("second", 1);
+  second.from = first.out;
+  ASSERT_TRUE(Run(second).ok()) << log_.str();
+
+  const Result<ModelPack> before = ReadModelPack(first.out), after = ReadModelPack(second.out);
+  ASSERT_TRUE(before.ok() && after.ok());
+  const json a = json::parse(before->card.card_json), b = json::parse(after->card.card_json);
+  // One step of the warm-up changes next to nothing; what a new network gains in one step is 0 dB.
+  EXPECT_NEAR(b["validation"]["psnr_rgb"][0]["after"], a["validation"]["psnr_rgb"][0]["after"], 0.02);
+  EXPECT_FALSE(a["training"].contains("from"));
+  EXPECT_EQ(b["training"]["steps"], 1);
+  EXPECT_EQ(b["training"]["from"], json({{"identity", PackIdentity(before->card)}, {"name", "tiny"}, {"training", a["training"]}}));
+
+  FitOptions other = Options("other", 1);
+  other.from = first.out;
+  other.parameters["features"] = 16;
+  const Status refused = Run(other);
+  EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument) << refused;
+  EXPECT_THAT(refused.message(), testing::AllOf(HasSubstr(first.out), HasSubstr("another network")));
+}
+
 TEST_F(FitTest, AsksForSourcesUnlessTheDataHasThem) {
   FitOptions options = Options("state", 1);
   options.source.clear();

@@ -47,8 +47,8 @@ TEST_F(LossTest, MeanErrors) {
   LossWeights log_mse, charbonnier;
   log_mse.log_mse = 1;
   charbonnier.charbonnier = 1;
-  EXPECT_NEAR(Of(log_mse, 0), std::log(squares + 5e-4), 1e-5);
-  EXPECT_NEAR(Of(log_mse, 1), std::log(5e-4), 1e-5);
+  EXPECT_NEAR(Of(log_mse, 0), std::log(squares + 1e-4), 1e-5);
+  EXPECT_NEAR(Of(log_mse, 1), std::log(1e-4), 1e-5);
   EXPECT_NEAR(Of(charbonnier, 0), round, 1e-6);
   EXPECT_NEAR(Of(charbonnier, 1), 1e-3, 1e-6);
 }
