@@ -285,9 +285,13 @@ Tensor Take(const RescaleStep& step, const Tensor& x, const Randoms& randoms) {
 }
 
 Tensor Take(const VideoStep& step, const Tensor& x, const Randoms& randoms) {
-  std::vector<int64_t> quantiser;
-  for (Random* random : randoms) quantiser.push_back(DrawWhole(step.quantiser, random));
-  return SimulateVideo(x, torch::tensor(quantiser, at::kLong));
+  std::vector<VideoSettings> settings;
+  for (Random* random : randoms) {
+    const int64_t quantiser = DrawWhole(step.quantiser, random);
+    const int64_t block = int64_t{1} << DrawWhole({std::log2(step.block.low), std::log2(step.block.high)}, random);
+    settings.push_back({quantiser, block, Draw(step.adaptive, random)});
+  }
+  return SimulateVideo(x, settings);
 }
 
 // The steps that a picture takes, one for each turn; -1 where it rests.

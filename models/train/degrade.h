@@ -67,6 +67,8 @@ struct RescaleStep {
 // Through a video codec, see SimulateVideo.
 struct VideoStep {
   Range quantiser{20, 40};  // H.264's QP, 0 to 51
+  Range block{8, 32};       // side of the largest block, a power of two
+  Range adaptive{0, 1};     // how far QP follows the texture
 };
 
 struct DegradationStep {

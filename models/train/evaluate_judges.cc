@@ -81,14 +81,16 @@ PlanarImage ToPlanar(const Rgb8& picture) {
 // One way to spoil all originals.
 struct Way {
   std::string kind;
+  double degree = 0;     // as the kind counts it: quality, CRF, sigma, scale, pixels of a square
   int jpeg_quality = 0;  // of a JPEG
   std::function<Result<std::vector<Rgb8>>(const std::vector<Original>&)> spoil;
 };
 
 using SpoilOne = std::function<Result<Rgb8>(const Rgb8&, size_t index)>;
 
-Way EachByItself(std::string kind, SpoilOne spoil, int jpeg_quality = 0) {
-  return {std::move(kind), jpeg_quality, [spoil = std::move(spoil)](const std::vector<Original>& originals) -> Result<std::vector<Rgb8>> {
+Way EachByItself(std::string kind, double degree, SpoilOne spoil, int jpeg_quality = 0) {
+  return {std::move(kind), degree, jpeg_quality,
+          [spoil = std::move(spoil)](const std::vector<Original>& originals) -> Result<std::vector<Rgb8>> {
             std::vector<Rgb8> spoilt;
             for (size_t i = 0; i < originals.size(); ++i) {
               NSIC_ASSIGN_OR_RETURN(Rgb8 one, spoil(originals[i].picture, i));
@@ -100,7 +102,7 @@ Way EachByItself(std::string kind, SpoilOne spoil, int jpeg_quality = 0) {
 
 // Pictures of one size are the frames of one video.
 Way AsVideo(std::string kind, VideoCodec codec, int crf) {
-  return {std::move(kind), 0, [codec, crf](const std::vector<Original>& originals) -> Result<std::vector<Rgb8>> {
+  return {std::move(kind), static_cast<double>(crf), 0, [codec, crf](const std::vector<Original>& originals) -> Result<std::vector<Rgb8>> {
             std::map<std::pair<int, int>, std::vector<size_t>> of_size;
             for (size_t i = 0; i < originals.size(); ++i) {
               of_size[{originals[i].picture.size.width, originals[i].picture.size.height}].push_back(i);
@@ -120,24 +122,26 @@ std::vector<Way> ScorerWays() {
   std::vector<Way> ways;
   for (int quality = kQualityStep; quality <= 100; quality += kQualityStep) {
     ways.push_back(EachByItself(
-        "JPEG", [quality](const Rgb8& picture, size_t) { return ThroughJpeg(picture, quality); }, quality));
+        "JPEG", quality, [quality](const Rgb8& picture, size_t) { return ThroughJpeg(picture, quality); }, quality));
   }
   for (int quality : {5, 20, 40, 60, 80, 95}) {
-    ways.push_back(EachByItself("WebP", [quality](const Rgb8& picture, size_t) { return ThroughWebp(picture, quality); }));
+    ways.push_back(EachByItself("WebP", quality, [quality](const Rgb8& picture, size_t) { return ThroughWebp(picture, quality); }));
   }
   for (int crf : {16, 22, 28, 34, 40, 46}) ways.push_back(AsVideo("H.264", VideoCodec::kH264, crf));
   for (int crf : {16, 22, 28, 34, 40, 46}) ways.push_back(AsVideo("HEVC", VideoCodec::kHevc, crf));
   for (double sigma : {0.4, 0.7, 1.0, 1.5, 2.5}) {
-    ways.push_back(EachByItself("blur", [sigma](const Rgb8& picture, size_t) { return Blurred(picture, sigma); }));
+    ways.push_back(EachByItself("blur", sigma, [sigma](const Rgb8& picture, size_t) { return Blurred(picture, sigma); }));
   }
   for (double sigma : {2.0, 5.0, 10.0, 20.0, 35.0}) {
-    ways.push_back(EachByItself("noise", [sigma](const Rgb8& picture, size_t i) -> Result<Rgb8> { return Noisy(picture, sigma, i); }));
+    ways.push_back(
+        EachByItself("noise", sigma, [sigma](const Rgb8& picture, size_t i) -> Result<Rgb8> { return Noisy(picture, sigma, i); }));
   }
   for (double scale : {0.8, 0.6, 0.45, 0.3, 0.2}) {
-    ways.push_back(EachByItself("rescaling", [scale](const Rgb8& picture, size_t) { return Rescaled(picture, scale); }));
+    ways.push_back(EachByItself("rescaling", scale, [scale](const Rgb8& picture, size_t) { return Rescaled(picture, scale); }));
   }
   for (int block : {2, 3, 4, 6, 8}) {
-    ways.push_back(EachByItself("mosaic", [block](const Rgb8& picture, size_t) -> Result<Rgb8> { return Mosaiced(picture, block); }));
+    ways.push_back(
+        EachByItself("mosaic", block, [block](const Rgb8& picture, size_t) -> Result<Rgb8> { return Mosaiced(picture, block); }));
   }
   return ways;
 }
@@ -194,7 +198,6 @@ Status EvaluateScorer(const std::vector<Original>& originals, std::vector<NamedS
                       ScorerEvaluation* evaluation) {
   std::vector<Judged> judged;
   double megapixels = 0;
-  std::map<int, std::pair<double, double>> jpeg_sums;  // reference and score by quality
   const auto score = [&](NamedScorer& scorer, const Rgb8& picture) -> Result<double> {
     const int64_t start_us = clock.MonotonicUs();
     Result<double> said = scorer.score(picture);
@@ -211,6 +214,9 @@ Status EvaluateScorer(const std::vector<Original>& originals, std::vector<NamedS
       progress << "measuring on " << way.kind << std::endl;
     }
     NSIC_ASSIGN_OR_RETURN(const std::vector<Rgb8> spoilt, way.spoil(originals));
+    std::ostringstream name;
+    name << way.kind << " " << way.degree;
+    ScorerEvaluation::Degree mean{name.str(), 0, 0};
     for (size_t i = 0; i < originals.size(); ++i) {
       Judged one{i, evaluation->kinds.size() - 1, way.jpeg_quality, 0, {}};
       one.reference =
@@ -219,23 +225,18 @@ Status EvaluateScorer(const std::vector<Original>& originals, std::vector<NamedS
         NSIC_ASSIGN_OR_RETURN(const double said, score(scorer, spoilt[i]));
         one.scores.push_back(said);
       }
-      if (way.jpeg_quality > 0) {
-        jpeg_sums[way.jpeg_quality].first += one.reference / static_cast<double>(originals.size());
-        jpeg_sums[way.jpeg_quality].second += one.scores[0] / static_cast<double>(originals.size());
-      }
+      mean.reference += one.reference / static_cast<double>(originals.size());
+      mean.score += one.scores[0] / static_cast<double>(originals.size());
       megapixels += static_cast<double>(spoilt[i].size.area()) / 1e6;
       judged.push_back(std::move(one));
     }
+    evaluation->degrees.push_back(std::move(mean));
   }
   for (size_t i = 0; i < scorers.size(); ++i) {
     ScorerFigures figures = FiguresOf(judged, i, evaluation->kinds.size(), originals.size());
     figures.name = scorers[i].name;
     if (scorers[i].seconds > 0) figures.megapixels_per_second = megapixels / scorers[i].seconds;
     evaluation->scorers.push_back(std::move(figures));
-  }
-  for (const auto& [quality, sums] : jpeg_sums) {
-    evaluation->jpeg_reference.push_back(sums.first);
-    evaluation->jpeg_scores.push_back(sums.second);
   }
   return OkStatus();
 }
@@ -387,12 +388,11 @@ std::string JudgesTable(const JudgesEvaluation& evaluation) {
     out << "\nother";
     row("mean distance from the reference", [](const ScorerFigures& figures) { return figures.error; });
     row("MP/s", [](const ScorerFigures& figures) { return figures.megapixels_per_second; });
-    out << std::setprecision(1) << "\n\nJPEG quality";
-    for (size_t i = 0; i < scorer.jpeg_scores.size(); ++i) out << std::setw(7) << (i + 1) * kQualityStep;
-    out << "\nreference   ";
-    for (double value : scorer.jpeg_reference) out << std::setw(7) << value;
-    out << "\nscore       ";
-    for (double value : scorer.jpeg_scores) out << std::setw(7) << value;
+    out << std::setprecision(1) << "\n\nMean over the pictures                     reference" << std::setw(17) << scorer.scorers[0].name;
+    for (const ScorerEvaluation::Degree& degree : scorer.degrees) {
+      out << "\n  " << std::left << std::setw(39) << degree.name << std::right << std::setw(11) << degree.reference << std::setw(17)
+          << degree.score;
+    }
     out << "\noriginals score " << scorer.clean_score << "\n" << std::setprecision(3);
   }
   const ClassifierEvaluation& classifier = evaluation.classifier;

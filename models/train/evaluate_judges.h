@@ -38,9 +38,13 @@ struct ScorerFigures {
 struct ScorerEvaluation {
   std::vector<std::string> kinds;
   std::vector<ScorerFigures> scorers;  // in the order given, BRISQUE last
-  std::vector<double> jpeg_reference;  // mean ReferenceQuality of the JPEGs of quality 10, 20, .. 100
-  std::vector<double> jpeg_scores;     // mean score of the first scorer
-  double clean_score = 0;              // its mean score of the pictures as they are
+  struct Degree {
+    std::string name;      // "JPEG 10"
+    double reference = 0;  // mean ReferenceQuality of the pictures spoilt so
+    double score = 0;      // mean score of the first scorer
+  };
+  std::vector<Degree> degrees;
+  double clean_score = 0;  // its mean score of the pictures as they are
 };
 
 struct ClassifierEvaluation {

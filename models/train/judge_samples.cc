@@ -47,17 +47,17 @@ std::vector<Kind> ScoredKinds() {
                  {GaussianNoiseStep{{0.5, 15}, 0.3}, 0.3},
                  {BlurStep{{0.3, 1.5}, 0.2}, 0.3},
                  {RescaleStep{{0.5, 0.95}}, 0.3}};
-  return {{0.25, one(jpeg)},
+  return {{0.22, one(jpeg)},
           {0.08, one(twice)},
-          {0.16, one(VideoStep{{10, 48}})},
-          {0.06, one(GaussianNoiseStep{{0.5, 10}, 0.3})},
-          {0.05, one(GaussianNoiseStep{{5, 45}, 0.3})},
-          {0.03, one(PoissonNoiseStep{{30, 3000}})},
+          {0.24, one(VideoStep{{10, 48}})},
+          {0.04, one(GaussianNoiseStep{{0.5, 10}, 0.3})},
+          {0.04, one(GaussianNoiseStep{{5, 45}, 0.3})},
+          {0.02, one(PoissonNoiseStep{{30, 3000}})},
           {0.06, one(BlurStep{{0.25, 1.2}, 0.2})},
           {0.05, one(BlurStep{{0.8, 4}, 0.2})},
           {0.06, one(RescaleStep{{0.5, 0.95}})},
           {0.05, one(RescaleStep{{0.15, 0.6}})},
-          {0.06, one(MosaicStep{{2, 8}, 0.1})},
+          {0.05, one(MosaicStep{{2, 8}, 0.1})},
           {0.09, chain}};
 }
 

@@ -27,6 +27,12 @@ struct ReleaseImage {
 struct ReleaseBytes {
   void operator()(void* bytes) const { g_free(bytes); }
 };
+struct ReleaseInterpolator {
+  void operator()(VipsInterpolate* interpolator) const { g_object_unref(interpolator); }
+};
+struct ReleaseArea {
+  void operator()(VipsArrayInt* array) const { vips_area_unref(VIPS_AREA(array)); }
+};
 using ImagePointer = std::unique_ptr<VipsImage, ReleaseImage>;
 
 Status VipsFailed(const std::string& what) {
@@ -176,9 +182,13 @@ Result<Rgb8> Rescaled(const Rgb8& picture, double scale) {
     return VipsFailed("cannot resize a picture");
   }
   const ImagePointer there(raw);
-  if (vips_resize(there.get(), &raw, static_cast<double>(picture.size.width) / vips_image_get_width(there.get()), "vscale",
-                  static_cast<double>(picture.size.height) / vips_image_get_height(there.get()), "kernel", VIPS_KERNEL_CUBIC,
-                  nullptr) != 0) {
+  // Not vips_resize: upwards, that of libvips 8.14 moves the picture by up to half a pixel.
+  const double across = static_cast<double>(picture.size.width) / vips_image_get_width(there.get());
+  const double down = static_cast<double>(picture.size.height) / vips_image_get_height(there.get());
+  const std::unique_ptr<VipsInterpolate, ReleaseInterpolator> cubic(vips_interpolate_new("bicubic"));
+  const std::unique_ptr<VipsArrayInt, ReleaseArea> whole(vips_array_int_newv(4, 0, 0, picture.size.width, picture.size.height));
+  if (cubic == nullptr || vips_affine(there.get(), &raw, across, 0, 0, down, "odx", (across - 1) / 2, "ody", (down - 1) / 2, "oarea",
+                                      whole.get(), "interpolate", cubic.get(), "extend", VIPS_EXTEND_COPY, nullptr) != 0) {
     return VipsFailed("cannot resize a picture");
   }
   const ImagePointer back(raw);

@@ -193,6 +193,8 @@ RescaleStep ReadRescale(TableReader& table) {
 VideoStep ReadVideo(TableReader& table) {
   VideoStep step;
   table.Take("quantiser", &step.quantiser, 0, 51);
+  table.Take("block", &step.block, 8, 32);
+  table.Take("adaptive", &step.adaptive, 0, 2);
   return step;
 }
 

@@ -305,6 +305,8 @@ TEST(Degrade, SpoilsAsMuchAsAVideoCodec) {
   for (int64_t quantiser : {18, 24, 30, 36, 42}) {
     VideoStep step;
     step.quantiser = {static_cast<double>(quantiser), static_cast<double>(quantiser)};
+    step.block = {16, 16};
+    step.adaptive = {0, 0};
     const Tensor simulated = Degrade(picture, {1}, Only(step));
     const Tensor real = ThroughX264(picture, quantiser);
     const auto luma = [](const Tensor& rgb) { return rgb.select(1, 0) * 0.299 + rgb.select(1, 1) * 0.587 + rgb.select(1, 2) * 0.114; };
