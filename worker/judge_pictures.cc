@@ -136,16 +136,18 @@ Result<Classes> ClassifyPicture(Classifier* classifier, const std::vector<Rect>&
 }
 
 Result<double> PictureJudge::Score(Scorer* scorer, const std::vector<Rect>& parts, const ReadPixels& read, const CancelToken& cancel) {
-  std::vector<ScoredPart> scored;
+  double sum = 0;
+  double area = 0;
   for (const Rect& part : parts) {
     NSIC_RETURN_IF_ERROR(cancel.Check());
     NSIC_ASSIGN_OR_RETURN(const PlanarImage pixels, ReadPart(part, read));
     const std::lock_guard<std::mutex> lock(scoring_);
     NSIC_ASSIGN_OR_RETURN(const PictureQuality quality, scorer->Score(pixels));
-    scored.push_back({quality.score, static_cast<double>(part.area())});
+    sum += quality.score * static_cast<double>(part.area());
+    area += static_cast<double>(part.area());
   }
-  if (scored.empty()) return InvalidArgumentError("there is nothing to score");
-  return ScoreOfParts(scored);
+  if (area <= 0) return InvalidArgumentError("there is nothing to score");
+  return std::clamp(sum / area, 0.0, 100.0);
 }
 
 Result<Classes> PictureJudge::Classify(Classifier* classifier, const std::string& key,

@@ -45,7 +45,7 @@ Result<Classes> ClassifyPicture(Classifier* classifier, const std::vector<Rect>&
 // Thread-safe: scores and classifies for one thread at a time each, as scorers and classifiers want it.
 class PictureJudge {
  public:
-  // Of these parts of a picture together, 0 to 100; each counts by its area.
+  // The mean over these parts of a picture, 0 to 100; each counts by its area.
   Result<double> Score(Scorer* scorer, const std::vector<Rect>& parts, const ReadPixels& read, const CancelToken& cancel);
 
   // What `look` says, which is asked once for each key of those that came lately: the tasks of one file look at the same bytes.

@@ -1,7 +1,6 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <future>
 #include <utility>
@@ -19,7 +18,6 @@ namespace {
 constexpr int kCrop = 256;       // side of what a classifier looks at,
 constexpr int kCropsAcross = 4;  // and how many of them each way
 constexpr int kJpegBlock = 8;
-constexpr double kLeastScore = 1.8;  // of a part: what an SSIM of 0 comes to; a score of 0 would stand for an error without end
 
 Status CheckPicture(const PlanarImage& picture) {
   if (picture.channels == 3 && picture.width >= 1 && picture.height >= 1) return OkStatus();
@@ -148,9 +146,7 @@ class NetworkScorer : public Scorer {
     NSIC_ASSIGN_OR_RETURN(const at::Tensor output, AssessTiles(judge_.loaded, picture, tiles, {}, judge_.workers));
     const at::Tensor scores = output.to(at::kDouble).sigmoid() * 100.0;
     quality.map.assign(scores.data_ptr<double>(), scores.data_ptr<double>() + scores.numel());
-    std::vector<ScoredPart> parts;
-    for (double score : quality.map) parts.push_back({score, 1});
-    quality.score = ScoreOfParts(parts);
+    for (double score : quality.map) quality.score += score / static_cast<double>(quality.map.size());
     return quality;
   }
 
@@ -202,15 +198,6 @@ class NetworkClassifier : public Classifier {
 };
 
 }  // namespace
-
-double ScoreOfParts(const std::vector<ScoredPart>& parts) {
-  double error = 0, weight = 0;  // of errors, over that which scores 50
-  for (const ScoredPart& part : parts) {
-    error += part.weight * std::pow(100 / std::clamp(part.score, kLeastScore, 100.0) - 1, 1 / kScoreSteepness);
-    weight += part.weight;
-  }
-  return 100 / (1 + std::pow(error / weight, kScoreSteepness));
-}
 
 Result<std::unique_ptr<Scorer>> LoadScorer(const ModelPack& pack, const EngineOptions& options) {
   NSIC_ASSIGN_OR_RETURN(Judge judge, LoadFor(ModelTask::kScore, "scorer", pack, options));

@@ -106,15 +106,6 @@ struct PictureQuality {
   std::vector<double> map;  // a score for each tile, row by row; the last of a row or column is shifted back to end at the border
 };
 
-struct ScoredPart {
-  double score = 0;   // 0 to 100
-  double weight = 0;  // above 0, such as its area
-};
-
-// The score of a picture with these parts, one at least. Their errors add up, not their scores (models/train/reference_quality.h): a ruined
-// tile among good ones costs more than its share of the score.
-double ScoreOfParts(const std::vector<ScoredPart>& parts);
-
 // Looks at every pixel at its native size, tile by tile. The original NS-IQA sees the whole picture resized to 256x256 instead: its map is
 // one tile, as long as the picture's longer side.
 // One call at a time; other threads may use other Scorers. The scores do not depend on the number of threads.

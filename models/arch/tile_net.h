@@ -35,10 +35,6 @@ TileNetShape TakeScorerShape(ParameterReader& reader);
 TileNetShape TakeClassifierShape(ParameterReader& reader, int64_t classes);
 
 constexpr int64_t kTileMultiple = 16;  // of the sides of a tile
-
-// A scorer's logit is that of 1 / (1 + (error / e)^kScoreSteepness), where e is the error that scores 50 of 100 and errors, not scores, add
-// up over a picture (models/train/reference_quality.h).
-constexpr double kScoreSteepness = 1.2;
 constexpr int64_t kJpegHints = 3;
 
 // What a classifier is told of a JPEG file: that it is one, and the logarithms of its tables' means, about 0 to 1. Of any other file it is

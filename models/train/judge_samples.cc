@@ -43,13 +43,13 @@ std::vector<Kind> ScoredKinds() {
   some.quality = {10, 98};
   Degradation chain{0.05, true, {}};
   chain.steps = {{some, 0.5},
-                 {VideoStep{{18, 40}}, 0.2},
+                 {VideoStep{{18, 42}}, 0.2},
                  {GaussianNoiseStep{{0.5, 15}, 0.3}, 0.3},
                  {BlurStep{{0.3, 1.5}, 0.2}, 0.3},
                  {RescaleStep{{0.5, 0.95}}, 0.3}};
   return {{0.22, one(jpeg)},
           {0.08, one(twice)},
-          {0.24, one(VideoStep{{10, 48}})},
+          {0.24, one(VideoStep{{10, 51}})},
           {0.04, one(GaussianNoiseStep{{0.5, 10}, 0.3})},
           {0.04, one(GaussianNoiseStep{{5, 45}, 0.3})},
           {0.02, one(PoissonNoiseStep{{30, 3000}})},

@@ -2,7 +2,6 @@
 
 #include <torch/torch.h>
 
-#include "models/arch/tile_net.h"
 #include "models/train/losses.h"
 
 namespace nsic {
@@ -12,8 +11,10 @@ using at::Tensor;
 
 constexpr int64_t kScales = 4;
 constexpr int64_t kSsimWindow = 11;
-constexpr double kColourShare = 0.2;    // of a scale's error
-constexpr double kErrorOfHalf = 0.036;  // see the header
+constexpr double kColourShare = 0.2;  // of a scale's error
+// Of the score: see the header.
+constexpr double kErrorOfHalf = 0.036;
+constexpr double kSteepness = 1.2;
 
 // BT.601, full range, in [0, 1].
 Tensor ToYCbCr(const Tensor& rgb) {
@@ -41,7 +42,7 @@ Tensor ReferenceError(const Tensor& original, const Tensor& picture) {
 }
 
 Tensor ReferenceQuality(const Tensor& original, const Tensor& picture) {
-  return 100.0 / ((ReferenceError(original, picture).clamp_min(0.0) / kErrorOfHalf).pow(kScoreSteepness) + 1.0);
+  return 100.0 / ((ReferenceError(original, picture).clamp_min(0.0) / kErrorOfHalf).pow(kSteepness) + 1.0);
 }
 
 double ReferenceQualityOf(const uint8_t* original, const uint8_t* picture, int width, int height) {

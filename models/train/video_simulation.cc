@@ -80,20 +80,20 @@ Coded CodeRest(const Tensor& blocks, const Tensor& predicted, const Tensor& quan
   return {FromBlocks(coded), at::minimum(cost, dropped) + lambda * kBitsOfBlock};
 }
 
-// The best of seven ways to guess each block from the line above and the column to the left of it in `around`.
+// The best of eleven ways to guess each block from the lines above and to the left of it, each of twice its length, in `around`.
 Tensor Predict(const Tensor& blocks, const Tensor& around) {
   const int64_t side = blocks.size(4), rows = blocks.size(2), columns = blocks.size(3);
-  const Tensor padded = at::replication_pad2d(around, {1, 0, 1, 0});
-  const auto every = [side](const Tensor& x, int64_t dimension, int64_t count) {
-    return x.slice(dimension, 0, (count - 1) * side + 1, side);
+  // Of each block the line just above it, from its left corner on: N x C x rows x columns x 2 side. Transposed, that to the left.
+  const auto lines_above = [side](const Tensor& planes, int64_t down, int64_t across) {
+    const Tensor padded = at::replication_pad2d(planes, {0, side, 1, 0});
+    return padded.slice(2, 0, (down - 1) * side + 1, side).unfold(3, 2 * side, side).narrow(3, 0, across);
   };
-  const Tensor above = every(padded, 2, rows).narrow(3, 1, columns * side).reshape({blocks.size(0), blocks.size(1), rows, columns, side});
-  const Tensor left =
-      every(padded, 3, columns).narrow(2, 1, rows * side).reshape({blocks.size(0), blocks.size(1), rows, side, columns}).transpose(3, 4);
-  const Tensor corner = every(every(padded, 2, rows), 3, columns).unsqueeze(4);
-  const Tensor from_above = above.unsqueeze(4), from_left = left.unsqueeze(5);  // 1 x side, side x 1
+  const Tensor above = lines_above(around, rows, columns);
+  const Tensor left = lines_above(around.transpose(2, 3), columns, rows).transpose(2, 3);
+  const Tensor near_above = above.narrow(4, 0, side), near_left = left.narrow(4, 0, side);
+  const Tensor from_above = near_above.unsqueeze(4), from_left = near_left.unsqueeze(5);  // 1 x side, side x 1
 
-  Tensor best = at::cat({above, left}, 4).mean(4, /*keepdim=*/true).unsqueeze(5).expand_as(blocks);
+  Tensor best = at::cat({near_above, near_left}, 4).mean(4, /*keepdim=*/true).unsqueeze(5).expand_as(blocks);
   Tensor least = SumOfBlocks((blocks - best).abs());
   const auto offer = [&](const Tensor& guess) {
     const Tensor difference = SumOfBlocks((blocks - guess).abs());
@@ -106,12 +106,16 @@ Tensor Predict(const Tensor& blocks, const Tensor& around) {
   const double whole = static_cast<double>(side);
   const Tensor last_above = from_above.narrow(5, side - 1, 1), last_left = from_left.narrow(4, side - 1, 1);
   offer((from_left * (whole - 1 - x) + last_above * (x + 1.0) + from_above * (whole - 1 - y) + last_left * (y + 1.0)) / (2 * whole));
-  // Along lines that fall to the right, by 1, 1/2 and 2 pixels a pixel: from the left column, read upwards, over the corner to the line
-  // above.
-  const Tensor border = at::cat({left.flip(4), corner, above}, 4);
-  for (const Tensor& place : {x - y, x - (y * 0.5).round(), (x * 0.5).round() - y}) {
-    const Tensor index = (place + whole).to(at::kLong).view({-1});
-    offer(border.index_select(4, index).view(blocks.sizes()));
+  const auto along = [&](const Tensor& line, const Tensor& place) {
+    offer(line.index_select(4, place.to(at::kLong).reshape({-1})).view(blocks.sizes()));
+  };
+  // Along lines that fall to the right, by 1, 1/2 and 2 pixels a pixel: from the left column, read upwards, over to the line above.
+  const Tensor border = at::cat({near_left.flip(4), near_above}, 4);
+  for (const Tensor& place : {x - y, x - (y * 0.5).round(), (x * 0.5).round() - y}) along(border, place + whole);
+  // Along lines that fall to the left from above, and that rise to the right from the left.
+  for (const double slope : {1.0, 0.5}) {
+    along(above, x + ((y + 1.0) * slope).round());
+    along(left, y + ((x + 1.0) * slope).round());
   }
   return best;
 }

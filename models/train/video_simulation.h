@@ -1,7 +1,7 @@
 // What coding as video leaves of a picture, in LibTorch, on whatever device the pictures are.
 //
 // Key frames of the codecs since H.264, simplified: 4:2:0 in BT.601's limited range; blocks of 4x4 up to a largest size, each predicted
-// from its neighbours above and to the left in one of seven ways and its rest transformed, quantised with one step for all frequencies and
+// from its neighbours above and to the left in one of eleven ways and its rest transformed, quantised with one step for all frequencies and
 // a dead zone, or dropped; sizes, ways and rests chosen by distortion + lambda x bits; the loop filter on luma's 8x8 grid. Of
 // H.264 are the steps, the filter and lambda. It decides for all blocks at once: neighbours are those of a first, plainer pass.
 #ifndef NSIC_MODELS_TRAIN_VIDEO_SIMULATION_H_

@@ -237,7 +237,7 @@ TEST_F(TrainProgram, FitsAndMeasuresTheModelsThatJudge) {
   const Outcome eval = Train({"eval-judges", "--scorer", f + "/score-pack", f + "/original-pack", "--classifier", f + "/classify-pack",
                               "--photographs", f + "/photographs", "--drawings", f + "/drawings", "--pictures", "1", "--update-cards"});
   ASSERT_EQ(eval.code, 0) << eval.out;
-  EXPECT_THAT(eval.out, AllOf(HasSubstr("1 photographs, 1 drawings"), HasSubstr("score         original"), HasSubstr("HEVC"),
+  EXPECT_THAT(eval.out, AllOf(HasSubstr("1 photographs, 1 drawings"), HasSubstr("tiny             tiny"), HasSubstr("HEVC"),
                               HasSubstr("WebP"), HasSubstr("in order"), HasSubstr("photograph-heavy"), HasSubstr("right: ")));
   const Result<ModelPack> pack = ReadModelPack(f + "/classify-pack");
   ASSERT_TRUE(pack.ok()) << pack.status();

@@ -664,28 +664,19 @@ TEST(TileScorerTest, TheMapDoesNotDependOnThreadsOrOnWhatLiesBeyond) {
   EXPECT_EQ(all->rows, 3);
   ASSERT_EQ(all->map.size(), 12u);
   EXPECT_EQ(part->map, (std::vector<double>{all->map[0], all->map[1]}));
-  std::vector<ScoredPart> parts;
+  double mean = 0;
   for (double score : all->map) {
     EXPECT_GT(score, 0);
     EXPECT_LT(score, 100);
-    parts.push_back({score, 5});
+    mean += score / 12;
   }
-  EXPECT_NEAR(all->score, ScoreOfParts(parts), 1e-9);
+  EXPECT_NEAR(all->score, mean, 1e-9);
   EXPECT_NE(all->map[0], all->map[1]);
   for (int threads : {2, 3, 8}) {
     EngineOptions options = CpuOptions();
     options.threads = threads;
     EXPECT_EQ((*LoadScorer(TileScorerPack(64), options))->Score(large)->map, all->map) << threads << " threads";
   }
-}
-
-TEST(ScoreOfPartsTest, AddsUpErrors) {
-  EXPECT_NEAR(ScoreOfParts({{73, 2}}), 73, 1e-9);
-  EXPECT_NEAR(ScoreOfParts({{100, 1}, {100, 3}}), 100, 1e-9);
-  // 20 stands for (100 / 20 - 1)^(1 / 1.2) = 3.175 times the error of 50; half of that scores 100 / (1 + 1.5874^1.2) = 36.5.
-  EXPECT_NEAR(ScoreOfParts({{20, 1}, {100, 1}}), 36.48, 0.01);
-  EXPECT_GT(ScoreOfParts({{20, 1}, {100, 3}}), ScoreOfParts({{20, 1}, {100, 1}}));
-  EXPECT_NEAR(ScoreOfParts({{0, 1}, {100, 1}}), 4.04, 0.02);
 }
 
 TEST(TileScorerTest, TakesAnySizeAndRefusesWhatIsNoPicture) {
