@@ -30,6 +30,7 @@ using nlohmann::json;
 
 constexpr int kLargestSide = 512;
 constexpr int kSmallestSide = 64;
+constexpr char kJpeg[] = "JPEG";  // the kind
 constexpr int kQualityStep = 10;  // of the JPEGs that are put in order
 
 struct Original {
@@ -81,16 +82,14 @@ PlanarImage ToPlanar(const Rgb8& picture) {
 // One way to spoil all originals.
 struct Way {
   std::string kind;
-  double degree = 0;     // as the kind counts it: quality, CRF, sigma, scale, pixels of a square
-  int jpeg_quality = 0;  // of a JPEG
+  double degree = 0;  // as the kind counts it: quality, CRF, sigma, scale, pixels of a square
   std::function<Result<std::vector<Rgb8>>(const std::vector<Original>&)> spoil;
 };
 
 using SpoilOne = std::function<Result<Rgb8>(const Rgb8&, size_t index)>;
 
-Way EachByItself(std::string kind, double degree, SpoilOne spoil, int jpeg_quality = 0) {
-  return {std::move(kind), degree, jpeg_quality,
-          [spoil = std::move(spoil)](const std::vector<Original>& originals) -> Result<std::vector<Rgb8>> {
+Way EachByItself(std::string kind, double degree, SpoilOne spoil) {
+  return {std::move(kind), degree, [spoil = std::move(spoil)](const std::vector<Original>& originals) -> Result<std::vector<Rgb8>> {
             std::vector<Rgb8> spoilt;
             for (size_t i = 0; i < originals.size(); ++i) {
               NSIC_ASSIGN_OR_RETURN(Rgb8 one, spoil(originals[i].picture, i));
@@ -102,7 +101,7 @@ Way EachByItself(std::string kind, double degree, SpoilOne spoil, int jpeg_quali
 
 // Pictures of one size are the frames of one video.
 Way AsVideo(std::string kind, VideoCodec codec, int crf) {
-  return {std::move(kind), static_cast<double>(crf), 0, [codec, crf](const std::vector<Original>& originals) -> Result<std::vector<Rgb8>> {
+  return {std::move(kind), static_cast<double>(crf), [codec, crf](const std::vector<Original>& originals) -> Result<std::vector<Rgb8>> {
             std::map<std::pair<int, int>, std::vector<size_t>> of_size;
             for (size_t i = 0; i < originals.size(); ++i) {
               of_size[{originals[i].picture.size.width, originals[i].picture.size.height}].push_back(i);
@@ -121,8 +120,7 @@ Way AsVideo(std::string kind, VideoCodec codec, int crf) {
 std::vector<Way> ScorerWays() {
   std::vector<Way> ways;
   for (int quality = kQualityStep; quality <= 100; quality += kQualityStep) {
-    ways.push_back(EachByItself(
-        "JPEG", quality, [quality](const Rgb8& picture, size_t) { return ThroughJpeg(picture, quality); }, quality));
+    ways.push_back(EachByItself(kJpeg, quality, [quality](const Rgb8& picture, size_t) { return ThroughJpeg(picture, quality); }));
   }
   for (int quality : {5, 20, 40, 60, 80, 95}) {
     ways.push_back(EachByItself("WebP", quality, [quality](const Rgb8& picture, size_t) { return ThroughWebp(picture, quality); }));
@@ -218,7 +216,7 @@ Status EvaluateScorer(const std::vector<Original>& originals, std::vector<NamedS
     name << way.kind << " " << way.degree;
     ScorerEvaluation::Degree mean{name.str(), 0, 0};
     for (size_t i = 0; i < originals.size(); ++i) {
-      Judged one{i, evaluation->kinds.size() - 1, way.jpeg_quality, 0, {}};
+      Judged one{i, evaluation->kinds.size() - 1, way.kind == kJpeg ? static_cast<int>(way.degree) : 0, 0, {}};
       one.reference =
           ReferenceQualityOf(originals[i].picture.samples.data(), spoilt[i].samples.data(), spoilt[i].size.width, spoilt[i].size.height);
       for (NamedScorer& scorer : scorers) {

@@ -194,6 +194,9 @@ VideoStep ReadVideo(TableReader& table) {
   VideoStep step;
   table.Take("quantiser", &step.quantiser, 0, 51);
   table.Take("block", &step.block, 8, 32);
+  for (const double side : {step.block.low, step.block.high}) {
+    if (side != 8 && side != 16 && side != 32) table.Fail("the sides of a video's blocks are 8, 16 and 32");
+  }
   table.Take("adaptive", &step.adaptive, 0, 2);
   return step;
 }

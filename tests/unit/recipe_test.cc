@@ -54,6 +54,8 @@ resampling = ["lanczos", "triangle"]
 [[step]]
 kind = "video"
 quantiser = [18, 40]
+block = [8, 16]
+adaptive = 0.5
 [loss]
 charbonnier = 1
 ssim = 0.25
@@ -100,7 +102,10 @@ TEST(ParseRecipe, ReadsEveryField) {
   EXPECT_EQ(std::get<BlurStep>(steps[4].kind).stretched, 1);
   expect_range(std::get<RescaleStep>(steps[5].kind).scale, 0.5, 0.5);
   EXPECT_EQ(std::get<RescaleStep>(steps[5].kind).resampling, (std::vector<Resampling>{Resampling::kLanczos, Resampling::kTriangle}));
-  expect_range(std::get<VideoStep>(steps[6].kind).quantiser, 18, 40);
+  const VideoStep& video = std::get<VideoStep>(steps[6].kind);
+  expect_range(video.quantiser, 18, 40);
+  expect_range(video.block, 8, 16);
+  expect_range(video.adaptive, 0.5, 0.5);
   EXPECT_EQ(recipe->loss.log_mse, 0);
   EXPECT_EQ(recipe->loss.charbonnier, 1);
   EXPECT_EQ(recipe->loss.ssim, 0.25);
@@ -137,6 +142,7 @@ TEST(ParseRecipe, NamesWhatIsWrong) {
       {"a misspelt field", "halved_chroma", "halfed_chroma", "r.toml:10: there is no field 'halfed_chroma'"},
       {"a field of another kind", "grey = 0.25", "region = 0.25", "r.toml:23: there is no field 'region'"},
       {"an unknown kind", "\"mosaic\"\nblock", "\"mosaik\"\nblock", "'kind'"},
+      {"blocks of 12 pixels", "block = [8, 16]", "block = [8, 12]", "8, 16 and 32"},
       {"an unknown filter", "\"cubic\"", "\"qubic\"", "r.toml:15: 'resampling'"},
       {"both ways, over one", "shifted = 0.25", "shifted = 0.9", "at most 1 together"},
       {"an unknown loss", "edge = 0.5", "gan = 0.5", "there is no field 'gan'"},
