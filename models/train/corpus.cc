@@ -66,7 +66,7 @@ Result<std::unique_ptr<Corpus>> Corpus::Open(const std::string& path) {
   const std::string_view manifest = View(bytes + data_end, length);
   const json root = json::parse(manifest, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object() || !root.contains("pictures") || !root["pictures"].is_array()) return broken;
-  for (const json& entry : root["pictures"]) {
+  const auto picture_of = [&](const json& entry) -> Result<CorpusPicture> {
     if (!entry.is_object() || !entry.contains("name") || !entry["name"].is_string()) return broken;
     for (const char* field : {"width", "height", "offset"}) {
       if (!entry.contains(field) || !entry[field].is_number_unsigned()) return broken;
@@ -76,8 +76,22 @@ Result<std::unique_ptr<Corpus>> Corpus::Open(const std::string& path) {
     constexpr uint64_t kMaxSide = 1 << 20;
     if (width < 1 || height < 1 || width > kMaxSide || height > kMaxSide) return broken;
     if (offset < kMagic.size() || offset > data_end || width * height * 3 > data_end - offset) return broken;
-    corpus->pictures_.push_back(
-        {entry["name"].get<std::string>(), static_cast<int>(width), static_cast<int>(height), corpus->mapping_ + offset});
+    return CorpusPicture{entry["name"].get<std::string>(), static_cast<int>(width), static_cast<int>(height), bytes + offset};
+  };
+  for (const json& entry : root["pictures"]) {
+    NSIC_ASSIGN_OR_RETURN(CorpusPicture picture, picture_of(entry));
+    corpus->pictures_.push_back(std::move(picture));
+  }
+  const json spoilt = root.value("spoilt", json::array());
+  if (!spoilt.is_array()) return broken;
+  for (const json& entry : spoilt) {
+    NSIC_ASSIGN_OR_RETURN(CorpusPicture picture, picture_of(entry));
+    if (!entry.contains("of") || !entry["of"].is_number_unsigned() || !entry.contains("by") || !entry["by"].is_string()) return broken;
+    const auto of = entry["of"].get<size_t>();
+    if (of >= corpus->pictures_.size()) return broken;
+    const CorpusPicture& original = corpus->pictures_[of];
+    if (picture.width != original.width || picture.height != original.height) return broken;
+    corpus->spoilt_.push_back({of, entry["by"].get<std::string>(), std::move(picture)});
   }
   const json sources = root.value("sources", json::array());
   if (!sources.is_array()) return broken;
@@ -113,11 +127,25 @@ CorpusWriter::~CorpusWriter() {
   if (fd_.valid()) unlink(temporary_.c_str());
 }
 
-Status CorpusWriter::Add(const std::string& name, int width, int height, std::string_view rgb) {
+Result<CorpusWriter::Entry> CorpusWriter::Write(const std::string& name, int width, int height, std::string_view rgb) {
   if (rgb.size() != static_cast<size_t>(width) * static_cast<size_t>(height) * 3) return InternalError(name + ": wrong number of samples");
   NSIC_RETURN_IF_ERROR(WriteAll(fd_.get(), rgb, temporary_));
-  entries_.push_back({name, width, height, position_, Sha256Hex(rgb)});
+  const uint64_t offset = position_;
   position_ += rgb.size();
+  return Entry{name, width, height, offset, Sha256Hex(rgb)};
+}
+
+Status CorpusWriter::Add(const std::string& name, int width, int height, std::string_view rgb) {
+  NSIC_ASSIGN_OR_RETURN(Entry entry, Write(name, width, height, rgb));
+  entries_.push_back(std::move(entry));
+  return OkStatus();
+}
+
+Status CorpusWriter::AddSpoilt(size_t of, const std::string& by, std::string_view rgb) {
+  if (of >= entries_.size()) return InternalError("a version of a picture that is not there");
+  const Entry& original = entries_[of];
+  NSIC_ASSIGN_OR_RETURN(Entry entry, Write(original.name, original.width, original.height, rgb));
+  spoilt_.push_back({of, by, std::move(entry)});
   return OkStatus();
 }
 
@@ -125,9 +153,15 @@ void CorpusWriter::AddSource(PictureSource source) { sources_.push_back(std::mov
 
 Status CorpusWriter::Finish() {
   json manifest = {{"pictures", json::array()}};
-  for (const Entry& entry : entries_) {
-    manifest["pictures"].push_back(
-        {{"name", entry.name}, {"width", entry.width}, {"height", entry.height}, {"offset", entry.offset}, {"sha256", entry.sha256}});
+  const auto describe = [](const Entry& entry) {
+    return json{{"name", entry.name}, {"width", entry.width}, {"height", entry.height}, {"offset", entry.offset}, {"sha256", entry.sha256}};
+  };
+  for (const Entry& entry : entries_) manifest["pictures"].push_back(describe(entry));
+  for (const SpoiltEntry& spoilt : spoilt_) {
+    json entry = describe(spoilt.entry);
+    entry["of"] = spoilt.of;
+    entry["by"] = spoilt.by;
+    manifest["spoilt"].push_back(std::move(entry));
   }
   for (const PictureSource& source : sources_) {
     manifest["sources"].push_back(

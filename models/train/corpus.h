@@ -2,7 +2,8 @@
 // the whole collection.
 //
 // The file: "NSICCORP1\n", the pictures' raw 8-bit interleaved RGB one after the other, a JSON manifest, its length (8 bytes,
-// little-endian), "NSICCORP1\n" again. The manifest names each picture with size, offset and SHA-256, and the sources of all.
+// little-endian), "NSICCORP1\n" again. The manifest names each picture with size, offset and SHA-256, and the sources of all; and versions
+// of the pictures, spoilt by real codecs, where there are some (spoil_corpus.h).
 #ifndef NSIC_MODELS_TRAIN_CORPUS_H_
 #define NSIC_MODELS_TRAIN_CORPUS_H_
 
@@ -25,6 +26,13 @@ struct CorpusPicture {
   const uint8_t* rgb = nullptr;
 };
 
+// What a codec made of a picture: of the same size.
+struct SpoiltPicture {
+  size_t of = 0;   // the picture's number
+  std::string by;  // the codec
+  CorpusPicture picture;
+};
+
 // Where pictures of a corpus are from.
 struct PictureSource {
   std::string folder;  // its name, for the manifest; its path, for PackFolders
@@ -43,6 +51,7 @@ class Corpus {
   Corpus& operator=(const Corpus&) = delete;
 
   const std::vector<CorpusPicture>& pictures() const { return pictures_; }
+  const std::vector<SpoiltPicture>& spoilt() const { return spoilt_; }
   // Empty when the corpus was packed from folders that nobody described.
   const std::vector<PictureSource>& sources() const { return sources_; }
   // SHA-256 of the manifest, which holds every picture's: the same for the same pictures in the same order.
@@ -54,6 +63,7 @@ class Corpus {
   const uint8_t* mapping_;
   size_t size_;
   std::vector<CorpusPicture> pictures_;
+  std::vector<SpoiltPicture> spoilt_;
   std::vector<PictureSource> sources_;
   std::string digest_;
 };
@@ -68,6 +78,8 @@ class CorpusWriter {
 
   // `rgb`: width * height * 3 bytes.
   Status Add(const std::string& name, int width, int height, std::string_view rgb);
+  // A version of the picture that was added as number `of`, of its size.
+  Status AddSpoilt(size_t of, const std::string& by, std::string_view rgb);
   void AddSource(PictureSource source);
   Status Finish();
 
@@ -81,11 +93,19 @@ class CorpusWriter {
     uint64_t offset;
     std::string sha256;
   };
+  struct SpoiltEntry {
+    size_t of;
+    std::string by;
+    Entry entry;
+  };
+  Result<Entry> Write(const std::string& name, int width, int height, std::string_view rgb);
+
   const std::string path_;
   const std::string temporary_;
   UniqueFd fd_;
   uint64_t position_ = 0;
   std::vector<Entry> entries_;
+  std::vector<SpoiltEntry> spoilt_;
   std::vector<PictureSource> sources_;
 };
 

@@ -2,12 +2,13 @@
 #include "models/train/evaluate_judges.h"
 #include "models/train/evaluate_suite.h"
 #include "models/train/side_by_side.h"
+#include "models/train/spoil_corpus.h"
 
 namespace nsic {
 namespace {
 
 Status TrainingOnly() {
-  return UnimplementedError("this nsic-train was built for training only (NSIC_ONLY_TRAIN); evaluate with one from a full build");
+  return UnimplementedError("this nsic-train was built for training only (NSIC_ONLY_TRAIN); do this with one from a full build");
 }
 
 }  // namespace
@@ -25,5 +26,7 @@ std::string JudgesTable(const JudgesEvaluation&) { return ""; }
 Status EvaluateSuite(const SuiteOptions&, const Clock&, std::ostream&, std::ostream&) { return TrainingOnly(); }
 
 Status DrawSideBySide(const SideBySideOptions&) { return TrainingOnly(); }
+
+Status SpoilCorpus(const SpoilOptions&, std::ostream&) { return TrainingOnly(); }
 
 }  // namespace nsic

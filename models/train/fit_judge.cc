@@ -2,8 +2,10 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iomanip>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -58,6 +60,21 @@ Status CheckOptions(const FitJudgeOptions& options) {
   return OkStatus();
 }
 
+// The versions in the corpora, by picture and codec; those too small to learn from, and single ones, left out.
+std::vector<SpoiltVersions> VersionsIn(const TrainingData& data) {
+  std::vector<SpoiltVersions> all;
+  for (const auto& corpus : data.corpora) {
+    std::map<std::pair<size_t, std::string>, std::vector<CorpusPicture>> of;
+    for (const SpoiltPicture& spoilt : corpus->spoilt()) {
+      if (std::min(spoilt.picture.width, spoilt.picture.height) >= kJudgeTile) of[{spoilt.of, spoilt.by}].push_back(spoilt.picture);
+    }
+    for (auto& [key, versions] : of) {
+      if (versions.size() >= 2) all.push_back({corpus->pictures()[key.first], std::move(versions)});
+    }
+  }
+  return all;
+}
+
 struct Measure {
   std::string name;
   double value;
@@ -78,15 +95,18 @@ class JudgeRun : public TrainingRun {
     struct Part {
       const std::vector<std::string>& paths;
       std::vector<CorpusPicture>* pictures;
+      std::vector<SpoiltVersions>* spoilt;
       const char* name;
     };
     for (const Part& part :
-         {Part{options_.photographs, &pictures_.photographs, "photographs"}, Part{options_.drawings, &pictures_.drawings, "drawings"},
-          Part{options_.photograph_validation, &validation_.photographs, "photographs to measure on"},
-          Part{options_.drawing_validation, &validation_.drawings, "drawings to measure on"}}) {
+         {Part{options_.photographs, &pictures_.photographs, &pictures_.spoilt_photographs, "photographs"},
+          Part{options_.drawings, &pictures_.drawings, &pictures_.spoilt_drawings, "drawings"},
+          Part{options_.photograph_validation, &validation_.photographs, &validation_.spoilt_photographs, "photographs to measure on"},
+          Part{options_.drawing_validation, &validation_.drawings, &validation_.spoilt_drawings, "drawings to measure on"}}) {
       if (part.paths.empty()) return InvalidArgumentError(std::string("training needs ") + part.name);
       NSIC_ASSIGN_OR_RETURN(TrainingData data, OpenToLearn(part.paths, kJudgeSmallest));
       *part.pictures = data.pictures;
+      *part.spoilt = VersionsIn(data);
       summary_[part.name] = json::parse(data.summary);
       data_.push_back(std::move(data));
     }

@@ -24,6 +24,7 @@ constexpr double kPhotographs = 0.6;  // share of the scorer's samples
 constexpr double kShrunk = 0.25;      // share of the crops made from one of twice the size, where the picture is large enough
 constexpr double kOnTheGrid = 0.5;    // share of the tiles that lie on JPEG's 8x8 grid as most of a file's tiles do
 constexpr int64_t kBlock = 8;
+constexpr double kByCodecs = 0.35;  // share of the scorer's samples that come from versions by real codecs, where there are some
 
 struct Kind {
   double weight;
@@ -77,6 +78,22 @@ Tensor Crop(const std::vector<CorpusPicture>& pictures, Random* random) {
   const bool shrink = random->Chance(kShrunk) && std::min(picture.width, picture.height) >= 2 * kJudgeSmallest;
   if (!shrink) return RandomCrop(picture, kJudgeSmallest, random).to(at::kFloat);
   return at::avg_pool2d(RandomCrop(picture, 2 * kJudgeSmallest, random).to(at::kFloat).unsqueeze(0), {2, 2}).squeeze(0).add_(0.5).floor_();
+}
+
+// A tile of a picture and of two versions of it by one codec.
+struct SpoiltTiles {
+  Tensor original, one, other;
+};
+
+SpoiltTiles CutSpoiltTiles(const std::vector<SpoiltVersions>& all, Random* random) {
+  const SpoiltVersions& drawn = all[static_cast<size_t>(random->Below(static_cast<int64_t>(all.size())))];
+  const auto versions = static_cast<int64_t>(drawn.versions.size());
+  const int64_t one = random->Below(versions), other = (one + 1 + random->Below(versions - 1)) % versions;
+  const auto cut = [place = *random](const CorpusPicture& picture) {  // each at the same place
+    Random same = place;
+    return RandomCrop(picture, kJudgeTile, &same).to(at::kFloat);
+  };
+  return {cut(drawn.original), cut(drawn.versions[static_cast<size_t>(one)]), cut(drawn.versions[static_cast<size_t>(other)])};
 }
 
 int64_t DrawOffset(Random* random) {
@@ -147,35 +164,48 @@ std::map<std::string, std::string> JudgeRecommendations() {
 
 JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device) {
   const std::vector<Kind> kinds = ScoredKinds();
-  std::vector<Tensor> crops;
-  std::vector<std::vector<int64_t>> of_kind(kinds.size());
-  std::vector<std::array<uint64_t, 2>> seeds;
-  std::vector<std::array<int64_t, 2>> offsets;
+  struct Simulated {
+    int64_t index;  // in the batch
+    Tensor crop;
+    std::array<uint64_t, 2> seeds;
+    std::array<int64_t, 2> offset;
+  };
+  std::vector<std::vector<Simulated>> of_kind(kinds.size());
+  Tensor tiles = torch::empty({2 * (last - first), 3, kJudgeTile, kJudgeTile}), targets = torch::empty_like(tiles);
   for (int64_t index = first; index < last; ++index) {
     Random random(seed, index);
-    crops.push_back(Crop(random.Chance(kPhotographs) ? pictures.photographs : pictures.drawings, &random));
-    of_kind[DrawKind(kinds, &random)].push_back(index - first);
-    seeds.push_back({random.Next(), random.Next()});
-    offsets.push_back({DrawOffset(&random), DrawOffset(&random)});
+    const int64_t n = index - first;
+    const bool photograph = random.Chance(kPhotographs);
+    const std::vector<SpoiltVersions>& by_codecs = photograph ? pictures.spoilt_photographs : pictures.spoilt_drawings;
+    if (!by_codecs.empty() && random.Chance(kByCodecs)) {
+      const SpoiltTiles cut = CutSpoiltTiles(by_codecs, &random);
+      tiles[2 * n].copy_(cut.one);
+      tiles[2 * n + 1].copy_(cut.other);
+      targets.narrow(0, 2 * n, 2).copy_(cut.original.expand({2, 3, kJudgeTile, kJudgeTile}));
+      continue;
+    }
+    Simulated sample{n, Crop(photograph ? pictures.photographs : pictures.drawings, &random), {}, {}};
+    const size_t kind = DrawKind(kinds, &random);
+    sample.seeds = {random.Next(), random.Next()};
+    sample.offset = {DrawOffset(&random), DrawOffset(&random)};
+    of_kind[kind].push_back(std::move(sample));
   }
-  const Tensor originals = at::stack(crops).to(device);
-  Tensor tiles = torch::empty({2 * (last - first), 3, kJudgeTile, kJudgeTile}, originals.options()), targets = torch::empty_like(tiles);
+  tiles = tiles.to(device);
+  targets = targets.to(device);
   for (size_t kind = 0; kind < kinds.size(); ++kind) {
     if (of_kind[kind].empty()) continue;
-    std::vector<Tensor> theirs;
-    std::vector<uint64_t> their_seeds;
-    for (int64_t n : of_kind[kind]) {
-      for (uint64_t version : seeds[static_cast<size_t>(n)]) {
-        theirs.push_back(originals[n]);
-        their_seeds.push_back(version);
-      }
+    std::vector<Tensor> originals;
+    std::vector<uint64_t> seeds;
+    for (const Simulated& sample : of_kind[kind]) {
+      originals.insert(originals.end(), 2, sample.crop);
+      seeds.insert(seeds.end(), sample.seeds.begin(), sample.seeds.end());
     }
-    const Tensor spoilt = Degrade(at::stack(theirs), their_seeds, kinds[kind].degradation);
+    const Tensor good = at::stack(originals).to(device), spoilt = Degrade(good, seeds, kinds[kind].degradation);
     for (size_t i = 0; i < of_kind[kind].size(); ++i) {
-      const int64_t n = of_kind[kind][i];
-      const auto [x, y] = offsets[static_cast<size_t>(n)];
-      tiles.narrow(0, 2 * n, 2).copy_(CutTiles(spoilt.narrow(0, static_cast<int64_t>(2 * i), 2), x, y));
-      targets.narrow(0, 2 * n, 2).copy_(CutTiles(originals.narrow(0, n, 1), x, y).expand({2, 3, kJudgeTile, kJudgeTile}));
+      const auto& [n, crop, versions, offset] = of_kind[kind][i];
+      const auto both = static_cast<int64_t>(2 * i);
+      tiles.narrow(0, 2 * n, 2).copy_(CutTiles(spoilt.narrow(0, both, 2), offset[0], offset[1]));
+      targets.narrow(0, 2 * n, 2).copy_(CutTiles(good.narrow(0, both, 2), offset[0], offset[1]));
     }
   }
   return {tiles / 255.0, ReferenceQuality(targets, tiles)};

@@ -21,9 +21,17 @@ std::vector<std::string> JudgeLabels();
 // The packs that are shipped for those labels.
 std::map<std::string, std::string> JudgeRecommendations();
 
+// A picture, and two versions or more that one codec made of it.
+struct SpoiltVersions {
+  CorpusPicture original;
+  std::vector<CorpusPicture> versions;
+};
+
 struct JudgePictures {
   std::vector<CorpusPicture> photographs;
   std::vector<CorpusPicture> drawings;
+  std::vector<SpoiltVersions> spoilt_photographs;  // of some of them, or none: the scorer learns from these too
+  std::vector<SpoiltVersions> spoilt_drawings;
 };
 
 struct JudgeBatch {

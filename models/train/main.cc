@@ -26,6 +26,7 @@
 #include "models/train/fit_judge.h"
 #include "models/train/recipe.h"
 #include "models/train/side_by_side.h"
+#include "models/train/spoil_corpus.h"
 
 namespace nsic {
 namespace {
@@ -261,6 +262,15 @@ Status PackCorpus(const CorpusOptions& corpus) {
   return status;
 }
 
+void AddSpoil(CLI::App* app, SpoilOptions* spoil) {
+  CLI::App* command = app->add_subcommand("spoil", "Pack pictures with versions made by WebP, H.264 and HEVC, for fit-judge --task score");
+  command->add_option("--data", spoil->data, "A file made by nsic-train corpus")->required();
+  command->add_option("--out", spoil->out, "The file to write")->required();
+  command->add_option("--pictures", spoil->pictures, "At most this many, evenly spaced (default 0: all)")->check(CLI::NonNegativeNumber);
+  command->add_option("--versions", spoil->versions, "Of each picture by each codec (default 4)")->check(CLI::Range(2, 16));
+  command->add_option("--seed", spoil->seed, "Of the random qualities (default 1)");
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("Trains enhancers and measures model packs", "nsic-train");
   app.require_subcommand(1);
@@ -278,6 +288,8 @@ int Main(int argc, char** argv) {
   AddSideBySide(&app, &side_by_side);
   CorpusOptions corpus;
   AddCorpus(&app, &corpus);
+  SpoilOptions spoil;
+  AddSpoil(&app, &spoil);
   std::string state, out;
   CLI::App* write = app.add_subcommand("export", "Write the model pack of a training run, which may be going on");
   write->add_option("--state", state, "The --state of the run")->required();
@@ -312,6 +324,7 @@ int Main(int argc, char** argv) {
     return 0;
   }
   if (app.got_subcommand("side-by-side")) return ExitCode(DrawSideBySide(side_by_side));
+  if (app.got_subcommand("spoil")) return ExitCode(SpoilCorpus(spoil, std::cerr));
   if (app.got_subcommand("corpus")) return ExitCode(PackCorpus(corpus));
   if (app.got_subcommand("export")) return ExitCode(Export(state, out));
   return ExitCode(Evaluate(eval, clock));

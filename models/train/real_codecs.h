@@ -1,5 +1,6 @@
 // Spoils pictures with what spoils them in the world: libjpeg and libwebp, x264 and x265 through the program ffmpeg, and libvips' filters.
-// For measuring: training has simulations on its device (degrade.h), which must not mark their own work.
+// For measuring, since the simulations on training's device (degrade.h) must not mark their own work; and to prepare versions of pictures
+// that the scorer learns from (spoil_corpus.h).
 #ifndef NSIC_MODELS_TRAIN_REAL_CODECS_H_
 #define NSIC_MODELS_TRAIN_REAL_CODECS_H_
 

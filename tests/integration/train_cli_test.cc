@@ -245,6 +245,48 @@ TEST_F(TrainProgram, FitsAndMeasuresTheModelsThatJudge) {
   EXPECT_EQ(pack->card.recommends.at("drawing-heavy"), "kyouka-lite");
 }
 
+TEST_F(TrainProgram, FitsAScorerOnWhatCodecsMakeOfPictures) {
+  const std::string f = folder_;
+  for (int i = 0; i < 3; ++i) WritePicture("large", i, 161, 150);
+  const Outcome packed = Train({"corpus", "--out", f + "/large.corpus", "--source", "the test", "--licence", "CC0-1.0", f + "/large"});
+  ASSERT_EQ(packed.code, 0) << packed.out;
+  const Outcome spoilt = Train({"spoil", "--data", f + "/large.corpus", "--out", f + "/spoilt.corpus", "--versions", "2"});
+  ASSERT_EQ(spoilt.code, 0) << spoilt.out;
+  EXPECT_THAT(spoilt.out, HasSubstr("3 of 3 pictures"));
+  // Three pictures of 160 x 150 and two versions of each by three codecs.
+  const uintmax_t samples = 160 * 150 * 3 * (3 + 3 * 2 * 3);
+  EXPECT_NEAR(static_cast<double>(std::filesystem::file_size(f + "/spoilt.corpus")), static_cast<double>(samples), 20000);
+  const Outcome fitted = Train({"fit-judge",
+                                "--task",
+                                "score",
+                                "--photographs",
+                                f + "/spoilt.corpus",
+                                "--drawings",
+                                f + "/spoilt.corpus",
+                                "--val-photographs",
+                                f + "/spoilt.corpus",
+                                "--val-drawings",
+                                f + "/spoilt.corpus",
+                                "--state",
+                                f + "/state",
+                                "--out",
+                                f + "/pack",
+                                "--name",
+                                "judge",
+                                "--features",
+                                "4",
+                                "--batch",
+                                "4",
+                                "--steps",
+                                "3"});
+  ASSERT_EQ(fitted.code, 0) << fitted.out;
+  ASSERT_EQ(Train({"corpus", "--out", f + "/small.corpus", "--source", "the test", "--licence", "CC0-1.0", f + "/pictures"}).code, 0);
+  const Outcome small = Train({"spoil", "--data", f + "/small.corpus", "--out", f + "/none.corpus"});
+  EXPECT_EQ(small.code, 1) << small.out;
+  EXPECT_THAT(small.out, AllOf(HasSubstr("p0.png is smaller than 144x144"), HasSubstr("no picture that is large enough")));
+  EXPECT_FALSE(std::filesystem::exists(f + "/none.corpus"));
+}
+
 TEST_F(TrainProgram, SaysWhatIsWrong) {
   const std::string f = folder_;
   std::filesystem::create_directories(folder_ / "empty");

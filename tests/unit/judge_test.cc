@@ -161,6 +161,46 @@ TEST_F(JudgeTest, SamplesDependOnTheirNumberAlone) {
   EXPECT_LT(classed.target.max().item<int64_t>(), static_cast<int64_t>(JudgeLabels().size()));
 }
 
+TEST_F(JudgeTest, LearnsFromWhatCodecsMadeOfPictures) {
+  constexpr int kWidth = 200, kHeight = 160;
+  const auto grey = [](int level) { return std::string(size_t{kWidth} * kHeight * 3, static_cast<char>(level)); };
+  auto writer = CorpusWriter::Create(File("spoilt"));
+  ASSERT_TRUE(writer.ok());
+  ASSERT_TRUE((*writer)->Add("first", kWidth, kHeight, grey(100)).ok());
+  ASSERT_TRUE((*writer)->Add("second", kWidth, kHeight, grey(10)).ok());
+  for (int level : {11, 12, 13}) ASSERT_TRUE((*writer)->AddSpoilt(1, "libwebp", grey(level)).ok());
+  EXPECT_FALSE((*writer)->AddSpoilt(2, "libwebp", grey(1)).ok());
+  EXPECT_FALSE((*writer)->AddSpoilt(1, "libwebp", "too short").ok());
+  ASSERT_TRUE((*writer)->Finish().ok());
+
+  const Result<std::unique_ptr<Corpus>> corpus = Corpus::Open(File("spoilt"));
+  ASSERT_TRUE(corpus.ok()) << corpus.status();
+  EXPECT_EQ((*corpus)->pictures().size(), 2u);
+  ASSERT_EQ((*corpus)->spoilt().size(), 3u);
+  SpoiltVersions versions{(*corpus)->pictures()[1], {}};
+  for (const SpoiltPicture& spoilt : (*corpus)->spoilt()) {
+    EXPECT_EQ(spoilt.of, 1u);
+    EXPECT_EQ(spoilt.by, "libwebp");
+    EXPECT_EQ(spoilt.picture.name, "second");
+    versions.versions.push_back(spoilt.picture);
+  }
+
+  // Of 100 pairs of tiles, about a third are two different versions; the rest are of the other picture, simulated.
+  const JudgePictures pictures{{(*corpus)->pictures()[0]}, {(*corpus)->pictures()[0]}, {versions}, {versions}};
+  const JudgeBatch batch = MakeScoreBatch(pictures, 3, 0, 100, at::kCPU);
+  int64_t found = 0;
+  for (int64_t i = 0; i < 200; i += 2) {
+    const double one = std::round(255 * batch.tiles[i].mean().item<double>()), other = 255 * batch.tiles[i + 1].mean().item<double>();
+    if (one < 10.5 || one > 13.5 || other > 13.5) continue;
+    ++found;
+    EXPECT_GT(std::abs(one - other), 0.5) << i;
+    EXPECT_GT(batch.target[i].item<double>(), 0);
+    EXPECT_LT(batch.target[i].item<double>(), 100);
+  }
+  EXPECT_GT(found, 20);
+  EXPECT_LT(found, 50);
+}
+
 TEST_F(JudgeTest, AnInterruptedRunEndsWithTheSameWeights) {
   const SystemClock clock;
   const std::atomic<bool> go{false}, stop{true};
