@@ -24,7 +24,8 @@ constexpr double kPhotographs = 0.6;  // share of the scorer's samples
 constexpr double kShrunk = 0.25;      // share of the crops made from one of twice the size, where the picture is large enough
 constexpr double kOnTheGrid = 0.5;    // share of the tiles that lie on JPEG's 8x8 grid as most of a file's tiles do
 constexpr int64_t kBlock = 8;
-constexpr double kByCodecs = 0.35;  // share of the scorer's samples that come from versions by real codecs, where there are some
+constexpr int64_t kWholeSide = 512;  // of what the original's design takes for a whole picture, at most
+constexpr double kByCodecs = 0.35;   // share of the scorer's samples that come from versions by real codecs, where there are some
 
 struct Kind {
   double weight;
@@ -80,20 +81,16 @@ Tensor Crop(const std::vector<CorpusPicture>& pictures, Random* random) {
   return at::avg_pool2d(RandomCrop(picture, 2 * kJudgeSmallest, random).to(at::kFloat).unsqueeze(0), {2, 2}).squeeze(0).add_(0.5).floor_();
 }
 
-// A tile of a picture and of two versions of it by one codec.
-struct SpoiltTiles {
-  Tensor original, one, other;
+// A picture and two different versions of it by one codec.
+struct VersionPair {
+  const CorpusPicture *original, *one, *other;
 };
 
-SpoiltTiles CutSpoiltTiles(const std::vector<SpoiltVersions>& all, Random* random) {
+VersionPair DrawVersions(const std::vector<SpoiltVersions>& all, Random* random) {
   const SpoiltVersions& drawn = all[static_cast<size_t>(random->Below(static_cast<int64_t>(all.size())))];
   const auto versions = static_cast<int64_t>(drawn.versions.size());
   const int64_t one = random->Below(versions), other = (one + 1 + random->Below(versions - 1)) % versions;
-  const auto cut = [place = *random](const CorpusPicture& picture) {  // each at the same place
-    Random same = place;
-    return RandomCrop(picture, kJudgeTile, &same).to(at::kFloat);
-  };
-  return {cut(drawn.original), cut(drawn.versions[static_cast<size_t>(one)]), cut(drawn.versions[static_cast<size_t>(other)])};
+  return {&drawn.original, &drawn.versions[static_cast<size_t>(one)], &drawn.versions[static_cast<size_t>(other)]};
 }
 
 int64_t DrawOffset(Random* random) {
@@ -178,10 +175,14 @@ JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
     const bool photograph = random.Chance(kPhotographs);
     const std::vector<SpoiltVersions>& by_codecs = photograph ? pictures.spoilt_photographs : pictures.spoilt_drawings;
     if (!by_codecs.empty() && random.Chance(kByCodecs)) {
-      const SpoiltTiles cut = CutSpoiltTiles(by_codecs, &random);
-      tiles[2 * n].copy_(cut.one);
-      tiles[2 * n + 1].copy_(cut.other);
-      targets.narrow(0, 2 * n, 2).copy_(cut.original.expand({2, 3, kJudgeTile, kJudgeTile}));
+      const VersionPair drawn = DrawVersions(by_codecs, &random);
+      const auto tile = [&random](const CorpusPicture& picture) {  // of each the same
+        Random same = random;
+        return RandomCrop(picture, kJudgeTile, &same);
+      };
+      tiles[2 * n].copy_(tile(*drawn.one));
+      tiles[2 * n + 1].copy_(tile(*drawn.other));
+      targets.narrow(0, 2 * n, 2).copy_(tile(*drawn.original).expand({2, 3, kJudgeTile, kJudgeTile}));
       continue;
     }
     Simulated sample{n, Crop(photograph ? pictures.photographs : pictures.drawings, &random), {}, {}};
@@ -216,13 +217,24 @@ JudgeBatch MakeWholeScoreBatch(const JudgePictures& pictures, uint64_t seed, int
   std::vector<Tensor> inputs, targets;
   for (int64_t index = first; index < last; ++index) {
     Random random(seed, index);
-    const Tensor original = WholePicture(Draw(random.Chance(kPhotographs) ? pictures.photographs : pictures.drawings, &random), device);
-    const Degradation& degradation = kinds[DrawKind(kinds, &random)].degradation;
-    for (int version = 0; version < 2; ++version) {
-      const Tensor spoilt = Degrade(original, {random.Next()}, degradation);
+    const bool photograph = random.Chance(kPhotographs);
+    const std::vector<SpoiltVersions>& by_codecs = photograph ? pictures.spoilt_photographs : pictures.spoilt_drawings;
+    const auto add = [&](const Tensor& original, const Tensor& spoilt) {
       inputs.push_back(ForNsAssess(spoilt / 255.0));
       targets.push_back(ReferenceQuality(original, spoilt));
+    };
+    if (!by_codecs.empty() && random.Chance(kByCodecs)) {
+      const VersionPair drawn = DrawVersions(by_codecs, &random);
+      const Tensor original = WholePicture(*drawn.original, device);
+      for (const CorpusPicture* version : {drawn.one, drawn.other}) add(original, WholePicture(*version, device));
+      continue;
     }
+    const CorpusPicture& picture = Draw(photograph ? pictures.photographs : pictures.drawings, &random);
+    const int64_t width = std::min<int64_t>(picture.width, kWholeSide), height = std::min<int64_t>(picture.height, kWholeSide);
+    const int64_t x = random.Below(picture.width - width + 1), y = random.Below(picture.height - height + 1);
+    const Tensor original = WholePicture(picture, device).narrow(2, y, height).narrow(3, x, width).contiguous();
+    const Degradation& degradation = kinds[DrawKind(kinds, &random)].degradation;
+    for (int version = 0; version < 2; ++version) add(original, Degrade(original, {random.Next()}, degradation));
   }
   return {at::cat(inputs), at::cat(targets)};
 }

@@ -42,7 +42,7 @@ struct JudgeBatch {
 // Samples `first` to `last` (not included) of the endless sequence that `seed` stands for: of the scorer two tiles each, 2 n and 2 n + 1,
 // which are one crop spoilt in one way to two degrees; of the classifier one.
 JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device);
-// The same of whole pictures, made as NS-IQA takes them (ns_assess.h), for the original's design.
+// The same of whole pictures, but no more than 512 pixels a side, made as NS-IQA takes them (ns_assess.h), for the original's design.
 JudgeBatch MakeWholeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device);
 JudgeBatch MakeClassBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device);
 
