@@ -28,14 +28,29 @@ constexpr int64_t kValidationSamples = 192;  // the first so many of the validat
 constexpr int64_t kValidationBatch = 16;
 constexpr uint64_t kValidationSeed = 20;
 
-// Of the scorer's loss, over score / 100. The difference of two versions counts twice: in it, what the crop shows cancels out.
+// Of the scorer's loss, over score / 100 and, scaled to the same range, over the score's logit: that is the logarithm of the error that the
+// score is of (reference_quality.h), in which nearly good and good are as far apart as bad and worse. The difference of two versions counts
+// twice: in it, what the crop shows cancels out.
 constexpr double kRoundFoot = 0.05;  // below this an error counts by its square
 constexpr double kDifferenceWeight = 2;
 constexpr double kOrderWeight = 0.1;
 constexpr double kOrderSlope = 20;
-constexpr double kSameScore = 0.005;  // closer versions have no order
+constexpr double kSameScore = 0.005;   // closer versions have no order
+constexpr double kLeastScore = 0.005;  // of which, and of one minus which, there is a logit
 
 Tensor Huber(const Tensor& error) { return at::smooth_l1_loss(error, at::zeros_like(error), at::Reduction::Sum, kRoundFoot); }
+
+// Both 0 to 1; two by two, versions of one crop.
+Tensor DistanceLoss(const Tensor& said, const Tensor& truth) {
+  const Tensor error = said - truth, pairs = error.view({-1, 2});
+  return Huber(error) / 2.0 + Huber(pairs.select(1, 0) - pairs.select(1, 1)) * kDifferenceWeight;
+}
+
+// A score's logit, from 0 to 1.
+Tensor Logit(const Tensor& score) {
+  const double largest = std::log((1 - kLeastScore) / kLeastScore);
+  return at::logit(score, kLeastScore) / (2 * largest) + 0.5;
+}
 
 // Scores and their targets, 0 to 1.
 Tensor ScoreLoss(const Tensor& score, const Tensor& truth) {
@@ -43,7 +58,7 @@ Tensor ScoreLoss(const Tensor& score, const Tensor& truth) {
   const Tensor difference = pairs.select(1, 0) - pairs.select(1, 1), true_difference = true_pairs.select(1, 0) - true_pairs.select(1, 1);
   const Tensor ordered = (true_difference.abs() > kSameScore).to(at::kFloat);
   const Tensor order = at::softplus(difference * true_difference.sign() * -kOrderSlope) * ordered;
-  return Huber(score - truth) / 2.0 + Huber(difference - true_difference) * kDifferenceWeight + order.sum() * kOrderWeight;
+  return DistanceLoss(score, truth) + DistanceLoss(Logit(score), Logit(truth)) + order.sum() * kOrderWeight;
 }
 
 std::vector<double> Doubles(const Tensor& values) {
