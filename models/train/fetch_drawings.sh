@@ -17,16 +17,17 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 
 apt-get download renpy-demo renpy-thequestion wesnoth-1.16-{data,dm,httt,low,nr,sof,sota,sotbe,trow,tsg,ttb,utbs} \
-  plasma-workspace-wallpapers >&2
+  plasma-workspace-wallpapers openclipart-svg >&2
 for package in *.deb; do dpkg -x "$package" x; done
 cat >"$out/SOURCES" <<'SOURCES'
-Debian 12 packages renpy-demo and renpy-thequestion (MIT and CC0 art), wesnoth-1.16-data and campaigns of that game (GPL-2+ and CC-BY-SA-4.0 art), plasma-workspace-wallpapers (LGPL-3, CC-BY-SA-4.0 and CC0 art)
+Debian 12 packages renpy-demo and renpy-thequestion (MIT and CC0 art), wesnoth-1.16-data and campaigns of that game (GPL-2+ and CC-BY-SA-4.0 art), plasma-workspace-wallpapers (LGPL-3, CC-BY-SA-4.0 and CC0 art), openclipart-svg (public domain)
 SOURCES
 
 renpy=x/usr/share/games/renpy
 wesnoth=x/usr/share/games/wesnoth/1.16/data/core/images
 campaigns=x/usr/share/games/wesnoth/1.16/data/campaigns
 wallpapers=x/usr/share/wallpapers
+clipart=x/usr/share/openclipart/svg
 
 # background SET FILE...: each, covering a scene, to SET/bg-N.v. The packages' photographs, and those that a filter made look painted, are
 # not among them.
@@ -38,12 +39,12 @@ background() {
     vips thumbnail "$file" "$set/bg-$((n++)).v[strip]" 768 --height 480 --crop centre --size both --export-profile srgb
   done
 }
+train_wallpapers=("$wallpapers"/{Altai,Flow,Kay,Opal,Patak,Volna,Canopee,Cascade,Kite,SafeLanding,Shell,MilkyWay,Cluster,Honeywave}/contents/images/*1080x1920.*
+  "$wallpapers"/PastelHills/contents/images/*x1600.*)
+val_wallpapers=("$wallpapers"/{FlyingKonqui,Elarun}/contents/images/*x1600.*)
 background train "$wesnoth"/story/landscape-{battlefield,bridge,castle,coast,hills-01,mountains-01,mountains-02,mountains-03,plain}.jpg \
-  "$campaigns"/The_Rise_Of_Wesnoth/images/story/trow_{intro_0,story_}*.jpg \
-  "$wallpapers"/{Altai,Flow,Kay,Opal,Patak,Volna,Canopee,Cascade,Kite,SafeLanding,Shell,MilkyWay,Cluster,Honeywave}/contents/images/*1080x1920.* \
-  "$wallpapers"/PastelHills/contents/images/*x1600.*
-background val "$wesnoth"/story/{swamp-*,landscape-hills-02,landscape-mountains-04,landscape-mountains-05}.jpg \
-  "$wallpapers"/{FlyingKonqui,Elarun}/contents/images/*x1600.*
+  "$campaigns"/The_Rise_Of_Wesnoth/images/story/trow_{intro_0,story_}*.jpg "${train_wallpapers[@]}"
+background val "$wesnoth"/story/{swamp-*,landscape-hills-02,landscape-mountains-04,landscape-mountains-05}.jpg "${val_wallpapers[@]}"
 
 # scenes SET FILE...: each character in two scenes of SET, large to the left and smaller to the right
 scenes() {
@@ -65,6 +66,29 @@ scenes train "$renpy"/demo/game/images/{eileen,lucy}\ *.png "$wesnoth"/portraits
   "$campaigns"/{Under_the_Burning_Suns,The_Rise_Of_Wesnoth,Delfadors_Memoirs,Northern_Rebirth,The_South_Guard}/images/portraits/*.{png,webp}
 scenes val "$renpy"/the_question/game/images/sylvie\ *.png "$wesnoth"/portraits/{elves,dwarves,trolls,goblins}/* \
   "$campaigns"/{Sceptre_of_Fire,Son_Of_The_Black_Eye}/images/portraits/*.{png,webp}
+
+# cartoons SET FILE...: flat colours and clean lines, three drawings to a scene. What fails to render, or is a strip, is left out.
+cartoons() {
+  local set=$1 file n=0 placed=0 backgrounds places=("400 20 60" "300 300 160" "220 540 20")
+  shift
+  backgrounds=("$set"/flat/bg-*.v)
+  for file in "$@"; do
+    read -r size x y <<<"${places[placed]}"
+    vips thumbnail "$file" figure.v "$size" --height "$size" 2>/dev/null || continue
+    [[ $(vipsheader -f bands figure.v) -eq 4 && $(vipsheader -f width figure.v) -gt $((size / 3)) && $(vipsheader -f height figure.v) -gt $((size / 3)) ]] ||
+      continue
+    [[ $placed -gt 0 ]] || vips copy "${backgrounds[n % ${#backgrounds[@]}]}" scene.v
+    vips composite2 scene.v figure.v next.v over --x "$x" --y "$y" && mv next.v scene.v
+    placed=$(((placed + 1) % ${#places[@]}))
+    [[ $placed -eq 0 ]] || continue
+    vips flatten scene.v "$out/$set/cartoon-$(printf %03d $n).png[strip]"
+    n=$((n + 1))
+  done
+}
+background train/flat "${train_wallpapers[@]}"
+background val/flat "${val_wallpapers[@]}"
+cartoons train "$clipart"/{animals,buildings,food,transportation,recreation/{toys,party,holiday,sports}}{,/*}/*.svg
+cartoons val "$clipart"/{people,plants}{,/*}/*.svg
 
 # plates SET SCALE FILE...: drawings that fill the picture
 plates() {

@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "models/arch/trainable_net.h"
-#include "models/arch/weights.h"
 #include "models/io/model_pack.h"
 #include "models/io/usual_tiling.h"
 #include "models/train/losses.h"
@@ -73,36 +72,23 @@ class EnhancerRun : public TrainingRun {
 
  protected:
   Status Open() override {
-    NSIC_ASSIGN_OR_RETURN(parameters_, UsualParameters(options_.architecture));
+    architecture_ = options_.architecture;
+    if (!options_.from.empty()) {
+      NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(options_.from));
+      if (architecture_.empty()) architecture_ = pack.card.architecture;
+      if (architecture_ == pack.card.architecture) parameters_ = pack.card.parameters;
+    }
+    if (architecture_.empty()) architecture_ = "light";
+    if (parameters_.empty()) {
+      NSIC_ASSIGN_OR_RETURN(parameters_, UsualParameters(architecture_));
+    }
     for (const auto& [name, value] : options_.parameters) parameters_[name] = value;
     NSIC_ASSIGN_OR_RETURN(data_, OpenToLearn(options_.data, options_.patch));
     NSIC_ASSIGN_OR_RETURN(validation_, OpenTrainingData(options_.validation, options_.state, 16, progress()));
     return OkStatus();
   }
 
-  Result<std::unique_ptr<TrainableNet>> MakeNet() const override { return MakeTrainableNet(options_.architecture, parameters_); }
-
-  // With what the pack to start from has learnt.
-  Status Fill(TrainableNet* net) override {
-    if (options_.from.empty()) return OkStatus();
-    NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(options_.from));
-    if (pack.card.architecture != options_.architecture || pack.card.parameters != parameters_) {
-      return InvalidArgumentError(options_.from + " is of another network: architecture " + pack.card.architecture +
-                                  " with the parameters " + json(pack.card.parameters).dump() +
-                                  "; give those with --architecture and the like");
-    }
-    WeightReader reader(pack.weights, device());
-    const at::NoGradGuard no_grad;
-    for (const NamedTensors* tensors : {&net->weights(), &net->statistics()}) {
-      for (const auto& [name, tensor] : *tensors) Tensor(tensor).copy_(reader.Take(name, tensor.sizes()));
-    }
-    const Status taken = reader.Finish();
-    if (!taken.ok()) return taken.WithContext(options_.from);
-    const json card = json::parse(pack.card.card_json, nullptr, /*allow_exceptions=*/false);
-    from_ = {{"identity", PackIdentity(pack.card)}, {"name", pack.card.name}};
-    if (card.is_object() && card.contains("training")) from_["training"] = card["training"];
-    return OkStatus();
-  }
+  Result<std::unique_ptr<TrainableNet>> MakeNet() const override { return MakeTrainableNet(architecture_, parameters_); }
 
   Tensor LossOf(TrainableNet* net, int64_t first, int64_t last) override {
     const Pair pair = MakePairs(data_.pictures, recipe_.degradation, options_.patch, options_.seed, first, last, device());
@@ -110,7 +96,7 @@ class EnhancerRun : public TrainingRun {
   }
 
   Validation Validate(TrainableNet* net) override {
-    const int64_t multiple = UsualTiling(options_.architecture, parameters_).multiple;
+    const int64_t multiple = UsualTiling(architecture_, parameters_).multiple;
     const auto parts = InShards([&](int64_t shard) {
       return ValidateSome(*net, multiple, validation_.pictures, recipe_.validation, static_cast<size_t>(shard),
                           static_cast<size_t>(options_.threads), device());
@@ -136,13 +122,11 @@ class EnhancerRun : public TrainingRun {
   }
 
   json Settings() const override {
-    json settings = {{"architecture", options_.architecture},
-                     {"parameters", parameters_},
-                     {"patch", options_.patch},
-                     {"data", json::parse(data_.summary)},
-                     {"recipe", json::parse(recipe_.json)}};
-    if (!from_.is_null()) settings["from"] = from_;
-    return settings;
+    return {{"architecture", architecture_},
+            {"parameters", parameters_},
+            {"patch", options_.patch},
+            {"data", json::parse(data_.summary)},
+            {"recipe", json::parse(recipe_.json)}};
   }
 
   std::vector<std::string> Columns() const override {
@@ -165,8 +149,8 @@ class EnhancerRun : public TrainingRun {
  private:
   const FitOptions& options_;
   const Recipe recipe_;
+  std::string architecture_;
   std::map<std::string, int64_t> parameters_;
-  json from_;  // the pack that the run started from, and how that was trained; null without one
   TrainingData data_;
   TrainingData validation_;
 };

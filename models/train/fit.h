@@ -22,9 +22,8 @@ struct FitOptions : RunOptions {
   std::vector<std::string> data;              // folders of pictures or packed corpora to learn from
   std::vector<std::string> validation;        // the same, to measure on; never learnt from
   std::string recipe = "jpeg";                // as LoadRecipe takes it
-  std::string architecture = "light";         // one of TrainableArchitectures
-  std::map<std::string, int64_t> parameters;  // of the architecture; those that are missing are as UsualParameters has them
-  std::string from;                           // folder of a pack to start from, of the same architecture and parameters; or empty
+  std::string architecture;                   // one of TrainableArchitectures; by default that of `from`, or "light"
+  std::map<std::string, int64_t> parameters;  // of the architecture; those that are missing are as `from` or UsualParameters has them
   int64_t patch = 96;                         // side of a crop, which is what a sample is, in pixels: a multiple of 16
 };
 

@@ -7,6 +7,7 @@
 #include <iomanip>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <utility>
@@ -27,6 +28,9 @@ using nlohmann::json;
 constexpr int64_t kValidationSamples = 192;  // the first so many of the validation pictures' sequence, the same at each validation
 constexpr int64_t kValidationBatch = 16;
 constexpr uint64_t kValidationSeed = 20;
+// Of the original's design: to spoil and judge a whole picture takes longer than to learn from it, so that it learns from the same so many
+// pairs again and again, as the original does from its files.
+constexpr int64_t kWholePairs = 2048;
 
 // Of the scorer's loss, over score / 100 and, scaled to the same range, over the score's logit: that is the logarithm of the error that the
 // score is of (reference_quality.h), in which nearly good and good are as far apart as bad and worse. The difference of two versions counts
@@ -90,6 +94,36 @@ std::vector<SpoiltVersions> VersionsIn(const TrainingData& data) {
   return all;
 }
 
+// Samples of whole pictures, made once. Thread-safe.
+class WholePairs {
+ public:
+  // As MakeWholeScoreBatch; sample n is the same as n + kWholePairs.
+  JudgeBatch Samples(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device) {
+    std::vector<Tensor> tiles, targets;
+    for (int64_t index = first; index < last; ++index) {
+      const JudgeBatch pair = Find(pictures, seed, index % kWholePairs, device);
+      tiles.push_back(pair.tiles.to(at::kFloat));
+      targets.push_back(pair.target);
+    }
+    return {at::cat(tiles), at::cat(targets)};
+  }
+
+ private:
+  JudgeBatch Find(const JudgePictures& pictures, uint64_t seed, int64_t number, const at::Device& device) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (const auto found = made_.find(number); found != made_.end()) return found->second;
+    }
+    JudgeBatch pair = MakeWholeScoreBatch(pictures, seed, number, number + 1, device);
+    pair.tiles = pair.tiles.to(at::kHalf);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return made_.emplace(number, std::move(pair)).first->second;
+  }
+
+  std::mutex mutex_;
+  std::map<int64_t, JudgeBatch> made_;  // guarded by mutex_; 0.8 MB each
+};
+
 struct Measure {
   std::string name;
   double value;
@@ -131,7 +165,7 @@ class JudgeRun : public TrainingRun {
   Result<std::unique_ptr<TrainableNet>> MakeNet() const override { return original_ ? MakeTrainableNsIqa() : MakeTrainableTileNet(shape_); }
 
   Tensor LossOf(TrainableNet* net, int64_t first, int64_t last) override {
-    const JudgeBatch batch = Samples(pictures_, options_.seed, first, last);
+    const JudgeBatch batch = Samples(pictures_, &whole_pairs_, options_.seed, first, last);
     const Tensor output = net->Forward(batch.tiles, compute_type());
     return scores_ ? ScoreLoss(Scores(output), batch.target / 100.0) : at::cross_entropy_loss(output, batch.target, {}, at::Reduction::Sum);
   }
@@ -146,7 +180,7 @@ class JudgeRun : public TrainingRun {
       at::set_num_threads(1);
       Judged judged;
       for (int64_t first = shard * kValidationBatch; first < kValidationSamples; first += options_.threads * kValidationBatch) {
-        const JudgeBatch batch = Samples(validation_, kValidationSeed, first, first + kValidationBatch);
+        const JudgeBatch batch = Samples(validation_, &whole_validation_, kValidationSeed, first, first + kValidationBatch);
         const Tensor output = net->Forward(batch.tiles, at::kFloat);
         const std::vector<double> said = Doubles(scores_ ? Scores(output) * 100.0 : output.argmax(1));
         const std::vector<double> truth = Doubles(batch.target);
@@ -195,8 +229,8 @@ class JudgeRun : public TrainingRun {
   }
 
  private:
-  JudgeBatch Samples(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last) const {
-    if (original_) return MakeWholeScoreBatch(pictures, seed, first, last, device());
+  JudgeBatch Samples(const JudgePictures& pictures, WholePairs* whole, uint64_t seed, int64_t first, int64_t last) const {
+    if (original_) return whole->Samples(pictures, seed, first, last, device());
     return scores_ ? MakeScoreBatch(pictures, seed, first, last, device()) : MakeClassBatch(pictures, seed, first, last, device());
   }
 
@@ -228,7 +262,8 @@ class JudgeRun : public TrainingRun {
   const bool original_;  // NS-IQA
   const TileNetShape shape_;
   std::vector<TrainingData> data_;
-  JudgePictures pictures_, validation_;  // point into data_
+  JudgePictures pictures_, validation_;        // point into data_
+  WholePairs whole_pairs_, whole_validation_;  // of them, for the original's design
   json summary_ = json::object();
 };
 

@@ -72,15 +72,17 @@ void AddFit(CLI::App* app, FitOptions* fit) {
   command->add_option("--licence", fit->licence, "Licence of the model, an SPDX identifier (default " + fit->licence + ")");
   command->add_option("--steps", fit->steps, "Train so many steps (or give --minutes)");
   command->add_option("--minutes", fit->minutes, "Train so many minutes, those of resumed runs included (or give --steps)");
-  command->add_option("--architecture", fit->architecture, "Of the network: " + Join(TrainableArchitectures()) + " (default light)");
+  command->add_option("--architecture", fit->architecture,
+                      "Of the network: " + Join(TrainableArchitectures()) + " (default: that of --from, or light)");
   const auto parameter = [&](const std::string& name, const std::string& what) {
     command->add_option_function<int64_t>(
         "--" + name, [fit, name](int64_t value) { fit->parameters[name] = value; }, what);
   };
-  parameter("features", "Channels of the network (default: light and ns-iqe 64, unet 48)");
-  parameter("layers", "Hidden layers of a light network (default 8)");
-  parameter("blocks", "Blocks of a unet's level (default 2), or of an ns-iqe (default 16)");
-  command->add_option("--from", fit->from, "Folder of a pack of the same network to start from, such as a shipped one");
+  parameter("features", "Channels of the network (default: as --from has it; of new ones, light and ns-iqe 64, unet 48)");
+  parameter("layers", "Hidden layers of a light network (default: as --from has it, or 8)");
+  parameter("blocks", "Blocks of a unet's level (default: as --from has it, or 2), or of an ns-iqe (16)");
+  command->add_option("--from", fit->from,
+                      "Folder of a pack of the same network, or a light one of fewer layers, to start from, such as a shipped one");
   command->add_option("--batch", fit->batch, "Crops a step (default 8)");
   command->add_option("--patch", fit->patch, "Side of a crop in pixels, a multiple of 16 (default 96)");
   command->add_option("--learning-rate", fit->learning_rate, "Highest learning rate (default 0.001)");
@@ -177,6 +179,7 @@ void AddFitJudge(CLI::App* app, FitJudgeOptions* fit) {
   command->add_option("--architecture", fit->architecture,
                       "tile: looks at native resolution; ns-iqa: the original scorer's, to compare with (default tile)");
   command->add_option("--features", fit->features, "Channels of the first level of a tile network (default 16)");
+  command->add_option("--from", fit->from, "Folder of a pack of the same network to start from, such as a shipped one");
   command->add_option("--steps", fit->steps, "Train so many steps (or give --minutes)");
   command->add_option("--minutes", fit->minutes, "Train so many minutes, those of resumed runs included (or give --steps)");
   command->add_option("--batch", fit->batch, "Samples a step; of the scorer two tiles each (default 32)");

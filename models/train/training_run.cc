@@ -6,12 +6,15 @@
 #include <cmath>
 #include <cstdlib>
 #include <iomanip>
+#include <map>
 #include <sstream>
 #include <utility>
 
 #include "core/base/files.h"
+#include "models/io/model_pack.h"
 #include "models/train/curve.h"
 #include "models/train/export.h"
+#include "models/train/start_from.h"
 
 namespace nsic {
 namespace {
@@ -81,10 +84,24 @@ Status TrainingRun::Run() {
     if (shard > 0) net->ShareWeightsOf(*replicas_[0]);
     replicas_.push_back(std::move(net));
   }
-  NSIC_RETURN_IF_ERROR(Fill(replicas_[0].get()));
+  NSIC_RETURN_IF_ERROR(Begin());
   optimiser_ = std::make_unique<Optimiser>(replicas_[0]->weights(), compute_type());
   NSIC_RETURN_IF_ERROR(Resume());
   return Train();
+}
+
+// With what the pack to start from has learnt.
+Status TrainingRun::Begin() {
+  if (options_.from.empty()) return OkStatus();
+  NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(options_.from));
+  const json settings = Settings();
+  const Status begun = StartFrom(pack, settings.at("architecture").get<std::string>(),
+                                 settings.at("parameters").get<std::map<std::string, int64_t>>(), device_, replicas_[0].get());
+  if (!begun.ok()) return begun.WithContext(options_.from);
+  const json card = json::parse(pack.card.card_json, nullptr, /*allow_exceptions=*/false);
+  from_ = {{"identity", PackIdentity(pack.card)}, {"name", pack.card.name}};
+  if (card.is_object() && card.contains("training")) from_["training"] = card["training"];
+  return OkStatus();
 }
 
 Status TrainingRun::Train() {
@@ -188,6 +205,7 @@ std::string TrainingRun::AllSettings() const {
   settings["threads"] = options_.threads;
   settings["learning_rate"] = options_.learning_rate;
   settings["bfloat16"] = options_.bfloat16;
+  if (!from_.is_null()) settings["from"] = from_;
   return settings.dump();
 }
 

@@ -26,6 +26,7 @@ namespace nsic {
 struct RunOptions {
   std::string state;                   // folder of the checkpoint, the log and packed folders; training resumes from what is there
   std::string out;                     // folder of the pack
+  std::string from;                    // folder of a pack to start from, as StartFrom takes it; or empty
   std::string name;                    // of the pack
   std::string source;                  // for the card: where data without sources of its own is from, and under which licences
   std::string licence = "Apache-2.0";  // of the pack
@@ -62,8 +63,6 @@ class TrainingRun {
   // Opens the data. Called first, once.
   virtual Status Open() = 0;
   virtual Result<std::unique_ptr<TrainableNet>> MakeNet() const = 0;
-  // Fills a new network that shall not begin with random weights; before the checkpoint is looked for.
-  virtual Status Fill(TrainableNet*) { return OkStatus(); }
   // The sum of the losses of samples `first` to `last` (not included) of the endless sequence that the seed stands for. Called from several
   // threads at once, each with a network of its own.
   virtual at::Tensor LossOf(TrainableNet* net, int64_t first, int64_t last) = 0;
@@ -93,6 +92,7 @@ class TrainingRun {
   std::ostream& progress() const { return progress_; }
 
  private:
+  Status Begin();
   Status Train();
   double Done() const;
   double Learn(int64_t shard);
@@ -112,6 +112,7 @@ class TrainingRun {
   const at::Device device_;
   std::vector<std::unique_ptr<TrainableNet>> replicas_;  // one a shard, all with the first one's weights
   std::unique_ptr<Optimiser> optimiser_;
+  nlohmann::json from_;  // the pack that the run started from, and how that was trained; null without one
   std::string log_;
   nlohmann::json validated_ = nlohmann::json::object();  // what the last validation measured, for the card
   int64_t step_ = 0;

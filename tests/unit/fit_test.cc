@@ -168,10 +168,12 @@ TEST_F(FitTest, GoesOnFromAPackAndSaysSoInTheCard) {
   ASSERT_TRUE(Run(first).ok()) << log_.str();
   FitOptions second = Options("second", 1);
   second.from = first.out;
+  second.parameters.clear();
   ASSERT_TRUE(Run(second).ok()) << log_.str();
 
   const Result<ModelPack> before = ReadModelPack(first.out), after = ReadModelPack(second.out);
   ASSERT_TRUE(before.ok() && after.ok());
+  EXPECT_EQ(after->card.parameters, first.parameters) << "of the pack";
   const json a = json::parse(before->card.card_json), b = json::parse(after->card.card_json);
   // One step of the warm-up changes next to nothing; what a new network gains in one step is 0 dB.
   EXPECT_NEAR(b["validation"]["psnr_rgb"][0]["after"], a["validation"]["psnr_rgb"][0]["after"], 0.02);
@@ -179,12 +181,35 @@ TEST_F(FitTest, GoesOnFromAPackAndSaysSoInTheCard) {
   EXPECT_EQ(b["training"]["steps"], 1);
   EXPECT_EQ(b["training"]["from"], json({{"identity", PackIdentity(before->card)}, {"name", "tiny"}, {"training", a["training"]}}));
 
-  FitOptions other = Options("other", 1);
-  other.from = first.out;
-  other.parameters["features"] = 16;
-  const Status refused = Run(other);
-  EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument) << refused;
-  EXPECT_THAT(refused.message(), testing::AllOf(HasSubstr(first.out), HasSubstr("another network")));
+  struct Row {
+    const char* name;
+    std::map<std::string, int64_t> parameters;
+  };
+  for (const Row& row : {Row{"wider", {{"features", 16}, {"layers", 1}}}, Row{"wider and deeper", {{"features", 16}, {"layers", 2}}},
+                         Row{"shallower", {{"features", 8}, {"layers", 0}}}}) {
+    FitOptions other = Options(row.name, 1);
+    other.from = first.out;
+    other.parameters = row.parameters;
+    const Status refused = Run(other);
+    EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument) << row.name << ": " << refused;
+    EXPECT_THAT(refused.message(), testing::AllOf(HasSubstr(first.out), HasSubstr("another network"))) << row.name;
+  }
+}
+
+TEST_F(FitTest, ADeeperNetworkGoesOnFromAShallowerOne) {
+  const FitOptions first = Options("first", 120);
+  ASSERT_TRUE(Run(first).ok()) << log_.str();
+  for (const int64_t layers : {2, 5}) {
+    FitOptions deeper = Options("deeper" + std::to_string(layers), 1);
+    deeper.from = first.out;
+    deeper.parameters["layers"] = layers;
+    ASSERT_TRUE(Run(deeper).ok()) << layers << ": " << log_.str();
+    const Result<ModelPack> before = ReadModelPack(first.out), after = ReadModelPack(deeper.out);
+    ASSERT_TRUE(before.ok() && after.ok()) << layers;
+    EXPECT_EQ(after->card.parameters.at("layers"), layers);
+    const json a = json::parse(before->card.card_json), b = json::parse(after->card.card_json);
+    EXPECT_NEAR(b["validation"]["psnr_rgb"][0]["after"], a["validation"]["psnr_rgb"][0]["after"], 0.02) << layers;
+  }
 }
 
 TEST_F(FitTest, AsksForSourcesUnlessTheDataHasThem) {

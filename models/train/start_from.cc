@@ -1,0 +1,63 @@
+#include "models/train/start_from.h"
+
+#include <torch/torch.h>
+
+#include <nlohmann/json.hpp>
+
+#include "models/arch/weights.h"
+
+namespace nsic {
+namespace {
+
+using at::Tensor;
+using Parameters = std::map<std::string, int64_t>;
+
+constexpr const char* kLayers = "layers";  // of a light network
+
+bool Deepens(const ModelPack& pack, const std::string& architecture, const Parameters& parameters) {
+  const auto layers = parameters.find(kLayers), learnt = pack.card.parameters.find(kLayers);
+  if (architecture != "light" || layers == parameters.end() || learnt == pack.card.parameters.end()) return false;
+  Parameters otherwise = parameters;
+  otherwise[kLayers] = learnt->second;
+  return otherwise == pack.card.parameters && learnt->second < layers->second;
+}
+
+// The name in the pack of what a network with more hidden layers calls `name`; empty for the layers that are new. Hidden layers are
+// "convs.1" to "convs.<layers>".
+std::string NameInShallower(const std::string& name, int64_t learnt, int64_t layers) {
+  const size_t number = name.find('.') + 1, end = name.find('.', number);
+  const int64_t i = std::stoll(name.substr(number, end - number));
+  if (i <= learnt) return name;
+  return i > layers ? name.substr(0, number) + std::to_string(learnt + 1) + name.substr(end) : "";
+}
+
+void MakeIdentity(Tensor convolution) {  // weight or bias, after a ReLU
+  convolution.zero_();
+  if (convolution.dim() == 4) convolution.select(3, 1).select(2, 1).copy_(at::eye(convolution.size(0)));
+}
+
+}  // namespace
+
+Status StartFrom(const ModelPack& pack, const std::string& architecture, const Parameters& parameters, const at::Device& device,
+                 TrainableNet* net) {
+  const bool deepens = Deepens(pack, architecture, parameters);
+  if (pack.card.architecture != architecture || (pack.card.parameters != parameters && !deepens)) {
+    return InvalidArgumentError("the pack is of another network: architecture " + pack.card.architecture + " with the parameters " +
+                                nlohmann::json(pack.card.parameters).dump() + "; give those with --architecture and the like");
+  }
+  WeightReader reader(pack.weights, device);
+  const at::NoGradGuard no_grad;
+  for (const auto* tensors : {&net->weights(), &net->statistics()}) {
+    for (const auto& [name, tensor] : *tensors) {
+      const std::string from = deepens ? NameInShallower(name, pack.card.parameters.at(kLayers), parameters.at(kLayers)) : name;
+      if (from.empty()) {
+        MakeIdentity(tensor);
+      } else {
+        Tensor(tensor).copy_(reader.Take(from, tensor.sizes()));
+      }
+    }
+  }
+  return reader.Finish();
+}
+
+}  // namespace nsic

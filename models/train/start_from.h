@@ -1,0 +1,25 @@
+// Lets training begin with what a pack has learnt.
+#ifndef NSIC_MODELS_TRAIN_START_FROM_H_
+#define NSIC_MODELS_TRAIN_START_FROM_H_
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "core/base/status.h"
+#include "models/arch/trainable_net.h"
+#include "models/io/model_pack.h"
+
+namespace nsic {
+
+// Fills `net`, of the architecture and parameters given and on `device`, with the pack's weights. The pack is of the same network; a
+// "light" one may have fewer hidden layers: the others begin as the identity, behind the pack's, and the network does what the pack's does.
+// INVALID_ARGUMENT when the pack is of another network.
+Status StartFrom(const ModelPack& pack, const std::string& architecture, const std::map<std::string, int64_t>& parameters,
+                 const at::Device& device, TrainableNet* net);
+
+}  // namespace nsic
+
+#endif  // NSIC_MODELS_TRAIN_START_FROM_H_
