@@ -28,7 +28,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kLargestSide = 512;
+constexpr int kLargestSide = 768;
 constexpr int kSmallestSide = 64;
 constexpr char kJpeg[] = "JPEG";  // the kind
 constexpr int kQualityStep = 10;  // of the JPEGs that are put in order

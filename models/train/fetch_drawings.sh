@@ -75,8 +75,8 @@ cartoons() {
   for file in "$@"; do
     read -r size x y <<<"${places[placed]}"
     vips thumbnail "$file" figure.v "$size" --height "$size" 2>/dev/null || continue
-    [[ $(vipsheader -f bands figure.v) -eq 4 && $(vipsheader -f width figure.v) -gt $((size / 3)) && $(vipsheader -f height figure.v) -gt $((size / 3)) ]] ||
-      continue
+    [[ $(vipsheader -f bands figure.v) -eq 4 ]] || continue
+    [[ $(vipsheader -f width figure.v) -gt $((size / 3)) && $(vipsheader -f height figure.v) -gt $((size / 3)) ]] || continue
     [[ $placed -gt 0 ]] || vips copy "${backgrounds[n % ${#backgrounds[@]}]}" scene.v
     vips composite2 scene.v figure.v next.v over --x "$x" --y "$y" && mv next.v scene.v
     placed=$(((placed + 1) % ${#places[@]}))

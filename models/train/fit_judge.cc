@@ -30,7 +30,7 @@ constexpr int64_t kValidationBatch = 16;
 constexpr uint64_t kValidationSeed = 20;
 // Of the original's design: to spoil and judge a whole picture takes longer than to learn from it, so that it learns from the same so many
 // pairs again and again, as the original does from its files.
-constexpr int64_t kWholePairs = 2048;
+constexpr int64_t kWholePairs = 512;
 
 // Of the scorer's loss, over score / 100 and, scaled to the same range, over the score's logit: that is the logarithm of the error that the
 // score is of (reference_quality.h), in which nearly good and good are as far apart as bad and worse. The difference of two versions counts
