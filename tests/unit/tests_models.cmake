@@ -14,5 +14,5 @@ foreach(test jpeg_simulation_test degrade_test losses_test optimiser_test recipe
   target_precompile_headers(${test} REUSE_FROM nsic_arch)
 endforeach()
 
-nsic_test(train_cli_test SOURCES integration/train_cli_test.cc LIBS nsic_model_io PkgConfig::VIPS)
+nsic_test(train_cli_test SOURCES integration/train_cli_test.cc LIBS nsic_model_io PkgConfig::VIPS TIMEOUT 600)
 add_dependencies(train_cli_test nsic-train)
