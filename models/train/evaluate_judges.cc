@@ -28,7 +28,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kLargestSide = 768;
+constexpr int kLargestSide = 768;  // holds the scenes that fetch_drawings.sh makes
 constexpr int kSmallestSide = 64;
 constexpr char kJpeg[] = "JPEG";  // the kind
 constexpr int kQualityStep = 10;  // of the JPEGs that are put in order

@@ -62,7 +62,7 @@ struct JudgesEvaluation {
   ClassifierEvaluation classifier;  // empty without one
 };
 
-// The middle of each picture, 512x512 at most, is what is measured. Pictures smaller than 64x64, and files that are none, are named in
+// The middle of each picture, 768x768 at most, is what is measured. Pictures smaller than 64x64, and files that are none, are named in
 // `progress` and left out.
 Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions& options, const Clock& clock, std::ostream& progress);
 
