@@ -107,9 +107,9 @@ class TrainableNsIqa : public TrainableNet {
 
     at::Tensor operator()(const at::Tensor& x, at::ScalarType compute, bool learning) const {
       constexpr double kMomentum = 0.1, kEps = 1e-5;  // PyTorch's defaults, which the original kept
-      // In fp32: the means and variances of a batch are sums of many numbers.
-      const at::Tensor y = at::conv2d(x, conv.to(compute), {}, {1, 1}, {conv.size(2) / 2, conv.size(3) / 2}).to(at::kFloat);
-      return at::batch_norm(y, weight, bias, mean, variance, learning, kMomentum, kEps, /*cudnn_enabled=*/true).relu_().to(compute);
+      // The norm's own numbers are fp32, and so are its sums, whatever it is given.
+      const at::Tensor y = at::conv2d(x, conv.to(compute), {}, {1, 1}, {conv.size(2) / 2, conv.size(3) / 2});
+      return at::batch_norm(y, weight, bias, mean, variance, learning, kMomentum, kEps, /*cudnn_enabled=*/true).relu_();
     }
   };
   Normed AddNormed(const std::string& conv, const std::string& norm, int64_t in, int64_t out, int64_t kernel) {

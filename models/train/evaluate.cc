@@ -185,8 +185,18 @@ std::string EvaluationTable(const Evaluation& evaluation) {
   return out.str();
 }
 
-Status WriteToCard(const std::string& pack, const std::vector<Evaluation>& evaluations) {
+Status WriteToCard(const std::string& folder, const std::vector<Evaluation>& evaluations) {
+  NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
+  const json card = json::parse(pack.card.card_json, nullptr, /*allow_exceptions=*/false);
   json value = json::array();
+  const auto measured_again = [&evaluations](const json& on) {
+    return std::any_of(evaluations.begin(), evaluations.end(), [&on](const Evaluation& now) { return on.value("data", "") == now.data; });
+  };
+  if (card.is_object() && card.contains("evaluation")) {
+    for (const json& on : card.at("evaluation")) {
+      if (!measured_again(on)) value.push_back(on);
+    }
+  }
   for (const Evaluation& evaluation : evaluations) {
     json rows = json::array();
     for (const EvaluateRow& row : evaluation.rows) {
@@ -195,7 +205,7 @@ Status WriteToCard(const std::string& pack, const std::vector<Evaluation>& evalu
     }
     value.push_back({{"data", evaluation.data}, {"pictures", evaluation.pictures}, {"rows", rows}});
   }
-  return WriteCardField(pack, "evaluation", value.dump(-1, ' ', false, json::error_handler_t::replace));
+  return WriteCardField(folder, "evaluation", value.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
 }  // namespace nsic

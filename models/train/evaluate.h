@@ -73,8 +73,8 @@ Result<Evaluation> Evaluate(const EvaluateOptions& options, const Clock& clock, 
 // A table with a row a spoiling: each score of the spoilt picture, of the restored one, and the gain.
 std::string EvaluationTable(const Evaluation& evaluation);
 
-// Puts the figures into the card of the pack in this folder; its identity stays.
-Status WriteToCard(const std::string& pack, const std::vector<Evaluation>& evaluations);
+// Puts the figures into the card of the pack in this folder, in place of those on the same data; its identity stays.
+Status WriteToCard(const std::string& folder, const std::vector<Evaluation>& evaluations);
 
 }  // namespace nsic
 

@@ -1,7 +1,8 @@
 // Trains the models that judge pictures: the scorer ("tile-iqa") and the classifier that recommends a pack ("tile-c").
 //
 // The scorer learns ReferenceQuality of tiles, and, of two tiles that are one crop spoilt to two degrees, which is better and by how much:
-// the order of two versions of one picture is what people ask it for. The classifier learns which of JudgeLabels a tile is.
+// the order of two versions of one picture is what people ask it for. The classifier learns which of JudgeLabels a picture is
+// that a few tiles are from.
 #ifndef NSIC_MODELS_TRAIN_FIT_JUDGE_H_
 #define NSIC_MODELS_TRAIN_FIT_JUDGE_H_
 

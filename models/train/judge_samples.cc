@@ -74,11 +74,14 @@ size_t DrawKind(const std::vector<Kind>& kinds, Random* random) {
   return kind;
 }
 
-Tensor Crop(const std::vector<CorpusPicture>& pictures, Random* random) {
+// `count` of one picture: count x 3 x kJudgeSmallest x kJudgeSmallest.
+Tensor Crops(const std::vector<CorpusPicture>& pictures, int64_t count, Random* random) {
   const CorpusPicture& picture = Draw(pictures, random);
   const bool shrink = random->Chance(kShrunk) && std::min(picture.width, picture.height) >= 2 * kJudgeSmallest;
-  if (!shrink) return RandomCrop(picture, kJudgeSmallest, random).to(at::kFloat);
-  return at::avg_pool2d(RandomCrop(picture, 2 * kJudgeSmallest, random).to(at::kFloat).unsqueeze(0), {2, 2}).squeeze(0).add_(0.5).floor_();
+  std::vector<Tensor> crops;
+  while (static_cast<int64_t>(crops.size()) < count) crops.push_back(RandomCrop(picture, (shrink ? 2 : 1) * kJudgeSmallest, random));
+  const Tensor all = at::stack(crops).to(at::kFloat);
+  return shrink ? at::avg_pool2d(all, {2, 2}).add_(0.5).floor_() : all;
 }
 
 // A picture and two different versions of it by one codec.
@@ -103,10 +106,13 @@ Tensor CutTiles(const Tensor& crops, int64_t x, int64_t y) { return crops.narrow
 
 int64_t Between(int64_t low, int64_t high, Random* random) { return low + random->Below(high - low + 1); }
 
-// One crop, made what `label` says. What the last compression's tables were goes to `hints`, of a file that is a JPEG.
-Tensor MakeClass(const Tensor& crop, int64_t label, Random* random, std::array<float, kJpegHints>* hints) {
-  Tensor x = crop.unsqueeze(0);
-  const auto take = [&](auto step) { x = Degrade(x, {random->Next()}, {0, false, {{step, 1}}}); };
+// Crops of one picture, made what `label` says, all in the same way. What the last compression's tables were goes to `hints`, of a file
+// that is a JPEG.
+Tensor MakeClass(const Tensor& crops, int64_t label, Random* random, std::array<float, kJpegHints>* hints) {
+  Tensor x = crops;
+  const auto take = [&](auto step) {
+    x = Degrade(x, std::vector<uint64_t>(static_cast<size_t>(x.size(0)), random->Next()), {0, false, {{step, 1}}});
+  };
   const auto through_jpeg = [&](int64_t quality) {
     JpegStep jpeg;
     jpeg.quality = {static_cast<double>(quality), static_cast<double>(quality)};
@@ -185,7 +191,7 @@ JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
       targets.narrow(0, 2 * n, 2).copy_(tile(*drawn.original).expand({2, 3, kJudgeTile, kJudgeTile}));
       continue;
     }
-    Simulated sample{n, Crop(photograph ? pictures.photographs : pictures.drawings, &random), {}, {}};
+    Simulated sample{n, Crops(photograph ? pictures.photographs : pictures.drawings, 1, &random).squeeze(0), {}, {}};
     const size_t kind = DrawKind(kinds, &random);
     sample.seeds = {random.Next(), random.Next()};
     sample.offset = {DrawOffset(&random), DrawOffset(&random)};
@@ -247,12 +253,12 @@ JudgeBatch MakeClassBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
     Random random(seed, index);
     const int64_t label = random.Below(classes);
     const bool drawing = label == 6 ? random.Chance(0.5) : label >= 3;
-    const Tensor crop = Crop(drawing ? pictures.drawings : pictures.photographs, &random).to(device);
+    const Tensor crops = Crops(drawing ? pictures.drawings : pictures.photographs, kClassTiles, &random).to(device);
     std::array<float, kJpegHints> hints{};
-    const Tensor made = MakeClass(crop, label, &random, &hints);
+    const Tensor made = MakeClass(crops, label, &random, &hints);
     const int64_t x = DrawOffset(&random), y = DrawOffset(&random);
     const Tensor told = torch::tensor({hints[0], hints[1], hints[2]}).to(device).view({1, kJpegHints, 1, 1});
-    tiles.push_back(at::cat({CutTiles(made, x, y) / 255.0, told.expand({1, kJpegHints, kJudgeTile, kJudgeTile})}, 1));
+    tiles.push_back(at::cat({CutTiles(made, x, y) / 255.0, told.expand({kClassTiles, kJpegHints, kJudgeTile, kJudgeTile})}, 1));
     labels.push_back(label);
   }
   return {at::cat(tiles), torch::tensor(labels, at::kLong).to(device)};

@@ -8,7 +8,6 @@ import csv
 import hashlib
 import json
 import math
-import math
 import os
 import shutil
 import struct
@@ -183,6 +182,7 @@ class JudgingTest(FarmTest):
             self.assertEqual(decoded(self.path("whole/" + name)), decoded(self.path("tiles/" + name)), name)
         for one, other in zip(whole["files"], tiles["files"]):
             self.assertEqual((one["model"], one["label"], one["probability"]), (other["model"], other["label"], other["probability"]))
+            # Of a large picture samples are scored, and its tiles have others.
             self.assertAlmostEqual(one["score_before"], other["score_before"], delta=5)
 
     def test_a_video_has_a_series_of_scores(self):

@@ -171,12 +171,18 @@ TEST_F(TrainProgram, FitsAFolderAndEvaluatesThePack) {
   const std::vector<double> corner = image.getpoint(image.width() - 1, image.height() - 1);
   EXPECT_EQ(corner, vips::VImage::new_from_file((pictures + "/p0.png").c_str()).getpoint(8 + 39, 10 + 29));
 
+  std::filesystem::create_directory(folder_ / "others");
+  std::filesystem::copy_file(folder_ / "pictures/p0.png", folder_ / "others/p0.png");
+  const Outcome others = Train({"eval", "--pack", pack, "--data", folder_ / "others", "--clean", "--update-card"});
+  ASSERT_EQ(others.code, 0) << others.out;
+  EXPECT_THAT(ReadModelPack(pack)->card.card_json, AllOf(HasSubstr("/pictures\""), HasSubstr("/others\"")));
+
   const Outcome suite =
       Train({"eval", "--suite", "--packs", folder_, "--photographs", pictures, "--drawings", pictures, "--pictures", "2", "--update-card"});
   ASSERT_EQ(suite.code, 0) << suite.out;
   EXPECT_THAT(suite.out, AllOf(HasSubstr("== tiny: light, "), HasSubstr(" parameters, "), HasSubstr("k multiply-adds a pixel"),
                                HasSubstr("\nJPEG 10, 30  |"), HasSubstr("\nmosaic 4 "), HasSubstr("\nnothing "), HasSubstr("MP/s")));
-  EXPECT_THAT(ReadModelPack(pack)->card.card_json, AllOf(HasSubstr("mosaic 4"), HasSubstr("training")));
+  EXPECT_THAT(ReadModelPack(pack)->card.card_json, AllOf(HasSubstr("mosaic 4"), HasSubstr("/others\""), HasSubstr("training")));
 }
 
 TEST_F(TrainProgram, TrainsFromAPackedCorpus) {
