@@ -67,12 +67,14 @@ scenes train "$renpy"/demo/game/images/{eileen,lucy}\ *.png "$wesnoth"/portraits
 scenes val "$renpy"/the_question/game/images/sylvie\ *.png "$wesnoth"/portraits/{elves,dwarves,trolls,goblins}/* \
   "$campaigns"/{Sceptre_of_Fire,Son_Of_The_Black_Eye}/images/portraits/*.{png,webp}
 
-# cartoons SET FILE...: flat colours and clean lines, three drawings to a scene. What fails to render, or is a strip, is left out.
+# cartoons SET FILE...: flat colours and clean lines, three drawings to a scene. What fails to render, is a strip, or holds pixels (most
+# often a photograph's) is left out.
 cartoons() {
   local set=$1 file n=0 placed=0 backgrounds places=("400 20 60" "300 300 160" "220 540 20")
   shift
   backgrounds=("$set"/flat/bg-*.v)
   for file in "$@"; do
+    ! grep -q '<image' "$file" || continue
     read -r size x y <<<"${places[placed]}"
     vips thumbnail "$file" figure.v "$size" --height "$size" 2>/dev/null || continue
     [[ $(vipsheader -f bands figure.v) -eq 4 ]] || continue
