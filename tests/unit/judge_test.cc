@@ -154,8 +154,12 @@ TEST_F(JudgeTest, SamplesDependOnTheirNumberAlone) {
   EXPECT_LE(scored.target.max().item<double>(), 100);
 
   const JudgeBatch classed = MakeClassBatch(pictures, 3, 0, 40, at::kCPU), few = MakeClassBatch(pictures, 3, 37, 40, at::kCPU);
-  EXPECT_EQ(classed.tiles.sizes(), (at::IntArrayRef{40, 3 + kJpegHints, kJudgeTile, kJudgeTile}));
-  EXPECT_TRUE(at::equal(classed.tiles.narrow(0, 37, 3), few.tiles));
+  EXPECT_EQ(classed.tiles.sizes(), (at::IntArrayRef{40 * kClassTiles, 3 + kJpegHints, kJudgeTile, kJudgeTile}));
+  EXPECT_TRUE(at::equal(classed.tiles.narrow(0, 37 * kClassTiles, 3 * kClassTiles), few.tiles));
+  // A sample's tiles are different pieces, and are told the same of their file.
+  const Tensor samples = classed.tiles.unflatten(0, {40, kClassTiles}), first = samples.select(1, 0), second = samples.select(1, 1);
+  EXPECT_FALSE(at::equal(first.narrow(1, 0, 3), second.narrow(1, 0, 3)));
+  EXPECT_TRUE(at::equal(first.narrow(1, 3, kJpegHints), second.narrow(1, 3, kJpegHints)));
   EXPECT_TRUE(at::equal(classed.target.narrow(0, 37, 3), few.target));
   EXPECT_GE(classed.target.min().item<int64_t>(), 0);
   EXPECT_LT(classed.target.max().item<int64_t>(), static_cast<int64_t>(JudgeLabels().size()));
