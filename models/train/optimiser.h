@@ -44,8 +44,8 @@ class Optimiser {
   std::vector<std::string> names_;
 };
 
-// The learning rate of the step after `step` steps: rises over the first 500 and falls to zero along half a cosine as `done` goes from 0 to
-// 1.
+// The learning rate of the step after `step` steps: rises over the first 500, or the first twentieth of a run where that is less, and falls
+// to zero along half a cosine as `done` goes from 0 to 1.
 double LearningRate(double highest, int64_t step, double done);
 
 }  // namespace nsic

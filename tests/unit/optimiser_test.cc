@@ -66,5 +66,14 @@ TEST(OptimiserTest, ALossFallsAndTheAverageFollows) {
   EXPECT_LT(loss(optimiser.averaged().at("conv")).item<double>(), before / 10);
 }
 
+TEST(OptimiserTest, ShortRunsWarmUpInATwentieth) {
+  EXPECT_NEAR(LearningRate(1, 249, 0.0025), 0.5, 1e-4);  // half-way through the 500 steps of a long run
+  EXPECT_NEAR(LearningRate(1, 500, 0.005), 1, 1e-4);
+  EXPECT_NEAR(LearningRate(1, 9, 0.025), 0.5, 2e-3);  // half-way through a twentieth of a run of 400
+  EXPECT_NEAR(LearningRate(1, 20, 0.05), 1, 7e-3);
+  EXPECT_NEAR(LearningRate(1, 200, 0.5), 0.5, 1e-6);
+  EXPECT_EQ(LearningRate(1, 400, 1), 0);
+}
+
 }  // namespace
 }  // namespace nsic
