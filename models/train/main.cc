@@ -86,6 +86,7 @@ void AddFit(CLI::App* app, FitOptions* fit) {
   command->add_option("--batch", fit->batch, "Crops a step (default 8)");
   command->add_option("--patch", fit->patch, "Side of a crop in pixels, a multiple of 16 (default 96)");
   command->add_option("--learning-rate", fit->learning_rate, "Highest learning rate (default 0.001)");
+  command->add_option("--warm-up", fit->warm_up, "Steps until it is reached (default 500)");
   command->add_option("--seed", fit->seed, "Seed of everything random (default 1)");
   command->add_option("--device", fit->device, "cpu, or a CUDA device such as cuda:0 (default cpu)");
   command->add_option("--threads", fit->threads, "CPU threads; with a CUDA device 1 is best (default: all cores)");
@@ -184,6 +185,7 @@ void AddFitJudge(CLI::App* app, FitJudgeOptions* fit) {
   command->add_option("--minutes", fit->minutes, "Train so many minutes, those of resumed runs included (or give --steps)");
   command->add_option("--batch", fit->batch, "Samples a step; of the scorer two tiles each (default 32)");
   command->add_option("--learning-rate", fit->learning_rate, "Highest learning rate (default 0.002)");
+  command->add_option("--warm-up", fit->warm_up, "Steps until it is reached (default 500)");
   command->add_option("--seed", fit->seed, "Seed of everything random (default 1)");
   command->add_option("--device", fit->device, "cpu, or a CUDA device such as cuda:0 (default cpu)");
   command->add_option("--threads", fit->threads, "CPU threads; with a CUDA device 1 is best (default: all cores)");

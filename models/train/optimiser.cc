@@ -10,8 +10,6 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t kWarmUpSteps = 500;  // or, of short runs,
-constexpr double kWarmUpShare = 0.05;
 constexpr double kAdamBeta1 = 0.9;
 constexpr double kAdamBeta2 = 0.99;
 constexpr double kAdamEpsilon = 1e-8;
@@ -73,8 +71,8 @@ void Optimiser::Step(const std::string& name, int64_t step, double learning_rate
   gradient.zero_();
 }
 
-double LearningRate(double highest, int64_t step, double done) {
-  const double warm = std::min(1.0, std::max(static_cast<double>(step + 1) / static_cast<double>(kWarmUpSteps), done / kWarmUpShare));
+double LearningRate(double highest, int64_t warm_up, int64_t step, double done) {
+  const double warm = std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(warm_up));
   return highest * warm * 0.5 * (1 + std::cos(M_PI * std::clamp(done, 0.0, 1.0)));
 }
 

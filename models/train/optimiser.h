@@ -44,9 +44,9 @@ class Optimiser {
   std::vector<std::string> names_;
 };
 
-// The learning rate of the step after `step` steps: rises over the first 500, or the first twentieth of a run where that is less, and falls
-// to zero along half a cosine as `done` goes from 0 to 1.
-double LearningRate(double highest, int64_t step, double done);
+// The learning rate of the step after `step` steps: rises over the first `warm_up` (at least 1) and falls to zero along half a cosine as
+// `done` goes from 0 to 1.
+double LearningRate(double highest, int64_t warm_up, int64_t step, double done);
 
 }  // namespace nsic
 

@@ -32,6 +32,7 @@ Status CheckOptions(const RunOptions& options) {
   if (options.threads < 1) return InvalidArgumentError("training needs at least one thread");
   if (options.batch < options.threads) return InvalidArgumentError("the batch must hold at least one sample a thread");
   if (!(options.learning_rate > 0)) return InvalidArgumentError("the learning rate must be positive");
+  if (options.warm_up < 1) return InvalidArgumentError("the warm-up takes at least one step");
   if (!(options.validate_minutes > 0)) return InvalidArgumentError("the time between validations must be positive");
   return OkStatus();
 }
@@ -179,7 +180,7 @@ void TrainingRun::Move(const std::string& name) {
 double TrainingRun::Step() {
   double loss = 0;
   for (double part : InShards([this](int64_t shard) { return Learn(shard); })) loss += part;
-  rate_ = LearningRate(options_.learning_rate, step_, Done());
+  rate_ = LearningRate(options_.learning_rate, options_.warm_up, step_, Done());
   ++step_;
   std::atomic<size_t> next = 0;
   InShards([&](int64_t) {
@@ -204,6 +205,7 @@ std::string TrainingRun::AllSettings() const {
   settings["seed"] = options_.seed;
   settings["threads"] = options_.threads;
   settings["learning_rate"] = options_.learning_rate;
+  settings["warm_up"] = options_.warm_up;
   settings["bfloat16"] = options_.bfloat16;
   if (!from_.is_null()) settings["from"] = from_;
   return settings.dump();

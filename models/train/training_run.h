@@ -33,7 +33,8 @@ struct RunOptions {
   int64_t steps = 0;                   // the learning rate falls to zero over so many steps,
   double minutes = 0;                  // or over so many minutes of training, resumed runs included. One of the two.
   int64_t batch = 8;                   // samples a step
-  double learning_rate = 1e-3;
+  double learning_rate = 1e-3;         // the highest
+  int64_t warm_up = 500;               // steps until it is reached
   uint64_t seed = 1;
   std::string device = "cpu";   // or "cuda:0"
   int64_t threads = 1;          // each works on its part of the batch; 1 on a GPU

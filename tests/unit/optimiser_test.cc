@@ -60,19 +60,18 @@ TEST(OptimiserTest, ALossFallsAndTheAverageFollows) {
   const double before = loss(weights.at("conv").detach()).item<double>();
   for (int64_t step = 1; step <= 300; ++step) {
     loss(weights.at("conv")).backward();
-    optimiser.Step("conv", step, LearningRate(0.05, 500, static_cast<double>(step) / 300));
+    optimiser.Step("conv", step, LearningRate(0.05, 1, step, static_cast<double>(step) / 300));
   }
   EXPECT_LT(loss(weights.at("conv").detach()).item<double>(), before / 100);
   EXPECT_LT(loss(optimiser.averaged().at("conv")).item<double>(), before / 10);
 }
 
-TEST(OptimiserTest, ShortRunsWarmUpInATwentieth) {
-  EXPECT_NEAR(LearningRate(1, 249, 0.0025), 0.5, 1e-4);  // half-way through the 500 steps of a long run
-  EXPECT_NEAR(LearningRate(1, 500, 0.005), 1, 1e-4);
-  EXPECT_NEAR(LearningRate(1, 9, 0.025), 0.5, 2e-3);  // half-way through a twentieth of a run of 400
-  EXPECT_NEAR(LearningRate(1, 20, 0.05), 1, 7e-3);
-  EXPECT_NEAR(LearningRate(1, 200, 0.5), 0.5, 1e-6);
-  EXPECT_EQ(LearningRate(1, 400, 1), 0);
+TEST(OptimiserTest, TheLearningRateRisesAndFalls) {
+  EXPECT_NEAR(LearningRate(2, 500, 249, 0), 1, 1e-9);
+  EXPECT_NEAR(LearningRate(2, 500, 499, 0), 2, 1e-9);
+  EXPECT_NEAR(LearningRate(2, 1, 0, 0), 2, 1e-9);
+  EXPECT_NEAR(LearningRate(2, 500, 5000, 0.5), 1, 1e-9);
+  EXPECT_NEAR(LearningRate(2, 500, 10000, 1), 0, 1e-9);
 }
 
 }  // namespace
