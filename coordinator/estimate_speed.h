@@ -8,8 +8,8 @@
 
 namespace nsic {
 
-// Source megapixels a second of video on an ordinary desktop processor, by the multiply-adds that the network's parameters make for a
-// pixel. For an architecture that is not known here, the weights of its bundle (two bytes each) are taken to be used once a pixel.
+// Source megapixels a second of video on an ordinary desktop processor, by the network's multiply-adds for a pixel. Where those
+// are not known, the weights of its bundle (two bytes each) are taken to be used once a pixel.
 double EstimateSpeed(const ModelCard& card, int64_t bundle_bytes);
 
 }  // namespace nsic

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "models/arch/ensemble.h"
 #ifdef NSIC_CPU_FAST_PATH
 #include "models/arch/fast_convs.h"
 #endif
@@ -151,6 +152,11 @@ Result<std::unique_ptr<Network>> Build(const ModelPack& pack, const NetworkOptio
     const UNetShape shape = TakeUNetShape(parameters);
     NSIC_RETURN_IF_ERROR(parameters.Finish());
     network = BuildUNet(shape, options, reader);
+  } else if (card.architecture == "ensemble") {
+    NSIC_RETURN_IF_ERROR(expect(ModelTask::kEnhance, 1));
+    const EnsembleShape shape = TakeEnsembleShape(parameters);
+    NSIC_RETURN_IF_ERROR(parameters.Finish());
+    network = BuildEnsemble(shape, options, reader);
   } else if (card.architecture == "ns-iqe") {
     NSIC_RETURN_IF_ERROR(expect(ModelTask::kEnhance, 1));
     const NsIqeShape shape = TakeNsIqeShape(parameters);
@@ -185,7 +191,7 @@ Result<std::unique_ptr<Network>> Build(const ModelPack& pack, const NetworkOptio
     network = BuildTileNet(shape, options, reader);
   } else {
     return InvalidArgumentError("unknown architecture '" + card.architecture +
-                                "'; known: light, unet, ns-iqe, srvgg-compact, ns-iqa, ns-c, tile-iqa, tile-c, identity");
+                                "'; known: light, unet, ensemble, ns-iqe, srvgg-compact, ns-iqa, ns-c, tile-iqa, tile-c, identity");
   }
   NSIC_RETURN_IF_ERROR(reader.Finish());
   return network;

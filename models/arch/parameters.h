@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "core/base/status.h"
 
@@ -18,8 +19,12 @@ class ParameterReader {
   ParameterReader(const std::string& architecture, const std::map<std::string, int64_t>& parameters)
       : architecture_(architecture), parameters_(parameters) {}
 
+  // What stands before the names that Take is given from now on.
+  void SetPrefix(std::string prefix) { prefix_ = std::move(prefix); }
+
   // `low` after an error.
-  int64_t Take(const std::string& name, int64_t low, int64_t high) {
+  int64_t Take(const std::string& short_name, int64_t low, int64_t high) {
+    const std::string name = prefix_ + short_name;
     ++taken_;
     const auto found = parameters_.find(name);
     if (error_.ok() && (found == parameters_.end() || found->second < low || found->second > high)) {
@@ -39,6 +44,7 @@ class ParameterReader {
  private:
   const std::string& architecture_;
   const std::map<std::string, int64_t>& parameters_;
+  std::string prefix_;
   size_t taken_ = 0;
   Status error_;
 };

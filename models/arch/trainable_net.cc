@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "models/arch/ensemble.h"
 #include "models/arch/light_net.h"
 #include "models/arch/ns_iqe.h"
 #include "models/arch/parameters.h"
@@ -40,13 +41,17 @@ at::Tensor TrainableNet::AddStatistic(const std::string& name, at::Tensor value)
   return statistics_.emplace(name, std::move(value)).first->second;
 }
 
-std::vector<std::string> TrainableArchitectures() { return {"light", "unet", "ns-iqe"}; }
+std::vector<std::string> TrainableArchitectures() { return {"light", "unet", "ensemble", "ns-iqe"}; }
 
 Result<std::map<std::string, int64_t>> UsualParameters(const std::string& architecture) {
   if (architecture == "light") return std::map<std::string, int64_t>{{"features", 64}, {"layers", 8}};
   if (architecture == "unet") return std::map<std::string, int64_t>{{"features", 48}, {"blocks", 2}};
+  if (architecture == "ensemble") {
+    return std::map<std::string, int64_t>{{"light_features", 64}, {"light_layers", 12}, {"unet_features", 48}, {"unet_blocks", 2}};
+  }
   if (architecture == "ns-iqe") return std::map<std::string, int64_t>{{"features", 64}, {"blocks", 16}};
-  return InvalidArgumentError("nsic-train does not train the architecture '" + architecture + "'; it trains light, unet and ns-iqe");
+  return InvalidArgumentError("nsic-train does not train the architecture '" + architecture +
+                              "'; it trains light, unet, ensemble and ns-iqe");
 }
 
 Result<std::unique_ptr<TrainableNet>> MakeTrainableNet(const std::string& architecture, const std::map<std::string, int64_t>& parameters) {
@@ -61,6 +66,11 @@ Result<std::unique_ptr<TrainableNet>> MakeTrainableNet(const std::string& archit
     const UNetShape shape = TakeUNetShape(reader);
     NSIC_RETURN_IF_ERROR(reader.Finish());
     return MakeTrainableUNet(shape);
+  }
+  if (architecture == "ensemble") {
+    const EnsembleShape shape = TakeEnsembleShape(reader);
+    NSIC_RETURN_IF_ERROR(reader.Finish());
+    return MakeTrainableEnsemble(shape);
   }
   const NsIqeShape shape = TakeNsIqeShape(reader);
   NSIC_RETURN_IF_ERROR(reader.Finish());

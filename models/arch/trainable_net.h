@@ -61,7 +61,7 @@ class TrainableNet {
   bool learning_ = true;
 };
 
-// "light", "unet", "ns-iqe".
+// "light", "unet", "ensemble", "ns-iqe".
 std::vector<std::string> TrainableArchitectures();
 
 // Those of the shipped packs, and of the original. INVALID_ARGUMENT when the architecture is not one of the above.

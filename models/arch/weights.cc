@@ -46,7 +46,8 @@ Conv2d Conv2d::To(at::ScalarType type) const {
   return conv;
 }
 
-at::Tensor WeightReader::Take(const std::string& name, at::IntArrayRef shape) {
+at::Tensor WeightReader::Take(const std::string& short_name, at::IntArrayRef shape) {
+  const std::string name = prefix_ + short_name;
   taken_.insert(name);
   const auto remember = [this](std::string message) {
     if (error_.ok()) error_ = InvalidArgumentError(std::move(message));
@@ -85,7 +86,7 @@ Conv2d WeightReader::TakeConvNorm(const std::string& conv_name, const std::strin
   const at::Tensor beta = Take(norm + ".bias", {shape.out}).to(at::kDouble);
   const at::Tensor mean = Take(norm + ".running_mean", {shape.out}).to(at::kDouble);
   const at::Tensor variance = Take(norm + ".running_var", {shape.out}).to(at::kDouble);
-  taken_.insert(norm + ".num_batches_tracked");
+  taken_.insert(prefix_ + norm + ".num_batches_tracked");
   const at::Tensor factor = gamma / (variance + kBatchNormEps).sqrt();
   const at::Tensor bias = conv.bias.defined() ? conv.bias.to(at::kDouble) : at::zeros_like(mean);
   conv.weight = (conv.weight.to(at::kDouble) * factor.view({-1, 1, 1, 1})).to(at::kFloat);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "core/base/status.h"
 #include "models/io/tensor_map.h"
@@ -42,6 +43,9 @@ class WeightReader {
   // Keeps a reference to `tensors`. Every tensor comes out as fp32 on `device`.
   WeightReader(const TensorMap& tensors, const at::Device& device) : tensors_(tensors), device_(device) {}
 
+  // What stands before the names that are asked for from now on, as the tensors of a network within a network have it.
+  void SetPrefix(std::string prefix) { prefix_ = std::move(prefix); }
+
   at::Tensor Take(const std::string& name, at::IntArrayRef shape);
 
   // `name`.weight and, if the shape says so, `name`.bias.
@@ -57,6 +61,7 @@ class WeightReader {
  private:
   const TensorMap& tensors_;
   const at::Device device_;
+  std::string prefix_;
   std::set<std::string> taken_;
   Status error_;
 };

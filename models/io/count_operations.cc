@@ -43,6 +43,9 @@ double MultiplyAddsPerPixel(const ModelCard& card) {
   };
   if (card.architecture == "light") return Light(parameter("features"), parameter("layers"));
   if (card.architecture == "unet") return UNet(parameter("features"), parameter("blocks"));
+  if (card.architecture == "ensemble") {
+    return Light(parameter("light_features"), parameter("light_layers")) + UNet(parameter("unet_features"), parameter("unet_blocks"));
+  }
   if (card.architecture == "srvgg-compact") return SrvggCompact(parameter("features"), parameter("layers"), card.scale);
   if (card.architecture == "ns-iqe") return NsIqe(parameter("features"), parameter("blocks"), card.tiling.tile);
   return 0;

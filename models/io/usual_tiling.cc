@@ -39,7 +39,7 @@ TileSpec UsualTiling(const std::string& architecture, const std::map<std::string
   // Each 3x3 convolution sees one pixel farther.
   if (architecture == "srvgg-compact") return ExactHalo(layers(), 256, 1);
   // The receptive field is bounded, but it reaches farther than it looks: an exact halo would more than double the work.
-  if (architecture == "unet") return Blended(512, 64, 8);
+  if (architecture == "unet" || architecture == "ensemble") return Blended(512, 64, 8);
   // The tile of the original program: each tile attends over itself, so that another size is another function. The original blends an
   // overlap of 64 with a window whose floor leaves steps. From 32 on, feathered, what the tiles change steps no more across their borders
   // than inside: 0.010 against 0.012 of 1/255, where the original has 5.1 (tests/bench/ns_iqe_bench.cc, seams).

@@ -16,6 +16,7 @@
 #include "models/train/losses.h"
 #include "models/train/pairs.h"
 #include "models/train/recipe.h"
+#include "models/train/start_from.h"
 #include "models/train/training_run.h"
 
 namespace nsic {
@@ -73,15 +74,14 @@ class EnhancerRun : public TrainingRun {
  protected:
   Status Open() override {
     architecture_ = options_.architecture;
-    if (!options_.from.empty()) {
-      NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(options_.from));
-      if (architecture_.empty()) architecture_ = pack.card.architecture;
-      if (architecture_ == pack.card.architecture) parameters_ = pack.card.parameters;
+    for (const std::string& folder : options_.from) {
+      NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
+      if (architecture_.empty()) architecture_ = options_.from.size() > 1 ? "ensemble" : pack.card.architecture;
+      for (const auto& [name, value] : ParametersFrom(pack, architecture_)) parameters_[name] = value;
     }
     if (architecture_.empty()) architecture_ = "light";
-    if (parameters_.empty()) {
-      NSIC_ASSIGN_OR_RETURN(parameters_, UsualParameters(architecture_));
-    }
+    NSIC_ASSIGN_OR_RETURN(const auto usual, UsualParameters(architecture_));
+    parameters_.insert(usual.begin(), usual.end());  // those that are missing
     for (const auto& [name, value] : options_.parameters) parameters_[name] = value;
     NSIC_ASSIGN_OR_RETURN(data_, OpenToLearn(options_.data, options_.patch));
     NSIC_ASSIGN_OR_RETURN(validation_, OpenTrainingData(options_.validation, options_.state, 16, progress()));

@@ -73,7 +73,7 @@ void AddFit(CLI::App* app, FitOptions* fit) {
   command->add_option("--steps", fit->steps, "Train so many steps (or give --minutes)");
   command->add_option("--minutes", fit->minutes, "Train so many minutes, those of resumed runs included (or give --steps)");
   command->add_option("--architecture", fit->architecture,
-                      "Of the network: " + Join(TrainableArchitectures()) + " (default: that of --from, or light)");
+                      "Of the network: " + Join(TrainableArchitectures()) + " (default: that of --from, an ensemble of several, or light)");
   const auto parameter = [&](const std::string& name, const std::string& what) {
     command->add_option_function<int64_t>(
         "--" + name, [fit, name](int64_t value) { fit->parameters[name] = value; }, what);
@@ -82,7 +82,8 @@ void AddFit(CLI::App* app, FitOptions* fit) {
   parameter("layers", "Hidden layers of a light network (default: as --from has it, or 8)");
   parameter("blocks", "Blocks of a unet's level (default: as --from has it, or 2), or of an ns-iqe (16)");
   command->add_option("--from", fit->from,
-                      "Folder of a pack of the same network, or a light one of fewer layers, to start from, such as a shipped one");
+                      "Folder of a pack of the same network, or a light one of fewer layers, to start from, such as a shipped one; "
+                      "for an ensemble, of its light and its unet");
   command->add_option("--batch", fit->batch, "Crops a step (default 8)");
   command->add_option("--patch", fit->patch, "Side of a crop in pixels, a multiple of 16 (default 96)");
   command->add_option("--learning-rate", fit->learning_rate, "Highest learning rate (default 0.001)");

@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "models/arch/weights.h"
@@ -36,20 +37,41 @@ void MakeIdentity(Tensor convolution) {  // weight or bias, after a ReLU
   if (convolution.dim() == 4) convolution.select(3, 1).select(2, 1).copy_(at::eye(convolution.size(0)));
 }
 
+// What a member's pack and the ensemble's share: "light." and "light_" before the names of the one's tensors and parameters.
+bool IsMember(const ModelPack& pack, const std::string& architecture) {
+  return architecture == "ensemble" && (pack.card.architecture == "light" || pack.card.architecture == "unet");
+}
+
 }  // namespace
+
+Parameters ParametersFrom(const ModelPack& pack, const std::string& architecture) {
+  if (pack.card.architecture == architecture) return pack.card.parameters;
+  Parameters parameters;
+  if (IsMember(pack, architecture)) {
+    for (const auto& [name, value] : pack.card.parameters) parameters[pack.card.architecture + "_" + name] = value;
+  }
+  return parameters;
+}
 
 Status StartFrom(const ModelPack& pack, const std::string& architecture, const Parameters& parameters, const at::Device& device,
                  TrainableNet* net) {
-  const bool deepens = Deepens(pack, architecture, parameters);
-  if (pack.card.architecture != architecture || (pack.card.parameters != parameters && !deepens)) {
+  const bool deepens = Deepens(pack, architecture, parameters), member = IsMember(pack, architecture);
+  const Parameters learnt = ParametersFrom(pack, architecture);
+  const bool fits = pack.card.architecture == architecture
+                        ? learnt == parameters
+                        : member && std::includes(parameters.begin(), parameters.end(), learnt.begin(), learnt.end());
+  if (!fits && !deepens) {
     return InvalidArgumentError("the pack is of another network: architecture " + pack.card.architecture + " with the parameters " +
                                 nlohmann::json(pack.card.parameters).dump() + "; give those with --architecture and the like");
   }
+  const std::string prefix = member ? pack.card.architecture + "." : "";
   WeightReader reader(pack.weights, device);
   const at::NoGradGuard no_grad;
   for (const auto* tensors : {&net->weights(), &net->statistics()}) {
     for (const auto& [name, tensor] : *tensors) {
-      const std::string from = deepens ? NameInShallower(name, pack.card.parameters.at(kLayers), parameters.at(kLayers)) : name;
+      if (name.compare(0, prefix.size(), prefix) != 0) continue;
+      const std::string from =
+          deepens ? NameInShallower(name, pack.card.parameters.at(kLayers), parameters.at(kLayers)) : name.substr(prefix.size());
       if (from.empty()) {
         MakeIdentity(tensor);
       } else {

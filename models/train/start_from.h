@@ -14,9 +14,12 @@
 
 namespace nsic {
 
+// What the pack says of the parameters of a network of this architecture: all, those of one member of an ensemble, or none.
+std::map<std::string, int64_t> ParametersFrom(const ModelPack& pack, const std::string& architecture);
+
 // Fills `net`, of the architecture and parameters given and on `device`, with the pack's weights. The pack is of the same network; a
 // "light" one may have fewer hidden layers: the others begin as the identity, behind the pack's, and the network does what the pack's does.
-// INVALID_ARGUMENT when the pack is of another network.
+// Or it is of one member of an ensemble, and the other stays as it is. INVALID_ARGUMENT when the pack is of another network.
 Status StartFrom(const ModelPack& pack, const std::string& architecture, const std::map<std::string, int64_t>& parameters,
                  const at::Device& device, TrainableNet* net);
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <iomanip>
 #include <map>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -91,17 +92,23 @@ Status TrainingRun::Run() {
   return Train();
 }
 
-// With what the pack to start from has learnt.
+// With what the packs to start from have learnt.
 Status TrainingRun::Begin() {
-  if (options_.from.empty()) return OkStatus();
-  NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(options_.from));
   const json settings = Settings();
-  const Status begun = StartFrom(pack, settings.at("architecture").get<std::string>(),
-                                 settings.at("parameters").get<std::map<std::string, int64_t>>(), device_, replicas_[0].get());
-  if (!begun.ok()) return begun.WithContext(options_.from);
-  const json card = json::parse(pack.card.card_json, nullptr, /*allow_exceptions=*/false);
-  from_ = {{"identity", PackIdentity(pack.card)}, {"name", pack.card.name}};
-  if (card.is_object() && card.contains("training")) from_["training"] = card["training"];
+  std::set<std::string> architectures;
+  for (const std::string& folder : options_.from) {
+    NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
+    if (!architectures.insert(pack.card.architecture).second) {
+      return InvalidArgumentError(folder + ": there is another pack of the architecture " + pack.card.architecture + " to start from");
+    }
+    const Status begun = StartFrom(pack, settings.at("architecture").get<std::string>(),
+                                   settings.at("parameters").get<std::map<std::string, int64_t>>(), device_, replicas_[0].get());
+    if (!begun.ok()) return begun.WithContext(folder);
+    const json card = json::parse(pack.card.card_json, nullptr, /*allow_exceptions=*/false);
+    json from = {{"identity", PackIdentity(pack.card)}, {"name", pack.card.name}};
+    if (card.is_object() && card.contains("training")) from["training"] = card["training"];
+    from_.push_back(std::move(from));
+  }
   return OkStatus();
 }
 

@@ -26,7 +26,7 @@ namespace nsic {
 struct RunOptions {
   std::string state;                   // folder of the checkpoint, the log and packed folders; training resumes from what is there
   std::string out;                     // folder of the pack
-  std::string from;                    // folder of a pack to start from, as StartFrom takes it; or empty
+  std::vector<std::string> from;       // folders of packs to start from, as StartFrom takes them, of different architectures; may be empty
   std::string name;                    // of the pack
   std::string source;                  // for the card: where data without sources of its own is from, and under which licences
   std::string licence = "Apache-2.0";  // of the pack
@@ -113,7 +113,7 @@ class TrainingRun {
   const at::Device device_;
   std::vector<std::unique_ptr<TrainableNet>> replicas_;  // one a shard, all with the first one's weights
   std::unique_ptr<Optimiser> optimiser_;
-  nlohmann::json from_;  // the pack that the run started from, and how that was trained; null without one
+  nlohmann::json from_;  // an array: the packs that the run started from, and how they were trained; null without one
   std::string log_;
   nlohmann::json validated_ = nlohmann::json::object();  // what the last validation measured, for the card
   int64_t step_ = 0;

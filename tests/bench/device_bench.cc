@@ -2,7 +2,7 @@
 // tests/bench/gpu.sh runs all of it.
 //
 //   device_bench check DEVICE                                      every architecture in every precision against the CPU's fp32
-//   device_bench speed DEVICE MODEL PRECISION [WIDTH HEIGHT]       light, unet or ns-iqe, of the usual size (1920 1080)
+//   device_bench speed DEVICE MODEL PRECISION [WIDTH HEIGHT]       light, unet, ensemble or ns-iqe, of the usual size (1920 1080)
 //
 // `speed` prints one row: the engine from host memory to host memory; the network alone on a batch of tiles that is on the device already,
 // with what that is of the device's matrix products in the same precision and of its memory bandwidth, both measured here (a network that
@@ -124,9 +124,11 @@ int Check(const std::string& device) {
   // Random weights make larger corrections than those of a model that was trained: the rounding shows more.
   const std::map<Precision, double> tolerances = {
       {Precision::kFloat32, 1e-3}, {Precision::kTensorFloat32, 0.02}, {Precision::kBFloat16, 0.1}, {Precision::kFloat16, 0.02}};
-  const std::pair<std::string, Parameters> kSmall[] = {{"light", {{"features", 16}, {"layers", 3}}},
-                                                       {"unet", {{"features", 16}, {"blocks", 1}}},
-                                                       {"ns-iqe", {{"features", 16}, {"blocks", 1}}}};
+  const std::pair<std::string, Parameters> kSmall[] = {
+      {"light", {{"features", 16}, {"layers", 3}}},
+      {"unet", {{"features", 16}, {"blocks", 1}}},
+      {"ensemble", {{"light_features", 16}, {"light_layers", 3}, {"unet_features", 16}, {"unet_blocks", 1}}},
+      {"ns-iqe", {{"features", 16}, {"blocks", 1}}}};
   int failures = 0;
   for (const auto& [architecture, parameters] : kSmall) {
     ModelPack pack = RandomPack(architecture, parameters);
@@ -212,12 +214,23 @@ double Bandwidth(const at::Device& device) {
 }
 
 // Samples that the layers read and write for each pixel, each once: what must cross the memory where a layer is run after the other.
-double SamplesMovedPerPixel(const ModelCard& card) {
-  const auto parameter = [&](const char* name) { return static_cast<double>(card.parameters.at(name)); };
+double SamplesMovedPerPixel(const std::string& architecture, const Parameters& parameters) {
+  if (architecture == "ensemble") {
+    double moved = 0;
+    for (const std::string member : {"light", "unet"}) {
+      Parameters of_member;
+      for (const auto& [name, value] : parameters) {
+        if (name.compare(0, member.size() + 1, member + "_") == 0) of_member[name.substr(member.size() + 1)] = value;
+      }
+      moved += SamplesMovedPerPixel(member, of_member);
+    }
+    return moved;
+  }
+  const auto parameter = [&](const char* name) { return static_cast<double>(parameters.at(name)); };
   const double f = parameter("features");
-  if (card.architecture == "light") return (12 + f + parameter("layers") * 2 * f + f + 12) / 4;
+  if (architecture == "light") return (12 + f + parameter("layers") * 2 * f + f + 12) / 4;
   const double blocks = parameter("blocks");
-  if (card.architecture == "unet") {
+  if (architecture == "unet") {
     double moved = (12 + f + f + 12) / 4;
     for (int level = 0; level <= 2; ++level) moved += 2 * blocks * (2 * 2 + 1) * (f * (1 << level)) / (4 << (2 * level));
     return moved;
@@ -268,7 +281,8 @@ int Speed(const std::string& device_name, const std::string& architecture, Preci
   const double network_seconds = SecondsOf([&] { Wait(loaded.network->Forward(tiles)); });
   const double pixels = static_cast<double>(batch * tile * tile);
   const double operations = MultiplyAddsPerPixel(pack.card) * pixels / network_seconds;
-  const double bytes = SamplesMovedPerPixel(pack.card) * static_cast<double>(at::elementSize(TypeOf(precision))) * pixels / network_seconds;
+  const double bytes = SamplesMovedPerPixel(pack.card.architecture, pack.card.parameters) *
+                       static_cast<double>(at::elementSize(TypeOf(precision))) * pixels / network_seconds;
   const double megapixels = static_cast<double>(size.area()) * 1e-6;
   const double peak = MatrixPeak(device, precision), bandwidth = Bandwidth(device);
   std::printf(

@@ -534,8 +534,9 @@ TEST(EstimateSpeed, ByArchitecture) {
   };
   EXPECT_EQ(estimate("identity", {}, 1), 30);
   EXPECT_NEAR(estimate("light", {{"features", 48}, {"layers", 8}}, 1), 60e3 / 44'064, 1e-9);
-  EXPECT_NEAR(estimate("srvgg-compact", {{"features", 64}, {"layers", 16}}, 4), 60e3 / (9 * (192 + 16 * 4096 + 64 * 48)), 1e-9);
+  EXPECT_NEAR(estimate("srvgg-compact", {{"features", 64}, {"layers", 18}}, 4), 60e3 / (9 * (192 + 16 * 4096 + 64 * 48)), 1e-9);
   EXPECT_NEAR(estimate("ns-iqe", {{"features", 64}, {"blocks", 16}}, 1), 60e3 / 2.3e6, 0.1 * 60e3 / 2.3e6);
+  EXPECT_LT(estimate("unet", {{"features", 48}, {"blocks", 2}}, 1), 60e3 / 120e3);
   EXPECT_NEAR(estimate("something new", {}, 1), 60e3 / 1e6, 1e-9);
 }
 

@@ -167,7 +167,7 @@ TEST_F(FitTest, GoesOnFromAPackAndSaysSoInTheCard) {
   const FitOptions first = Options("first", 120);
   ASSERT_TRUE(Run(first).ok()) << log_.str();
   FitOptions second = Options("second", 1);
-  second.from = first.out;
+  second.from = {first.out};
   second.parameters.clear();
   ASSERT_TRUE(Run(second).ok()) << log_.str();
 
@@ -179,7 +179,8 @@ TEST_F(FitTest, GoesOnFromAPackAndSaysSoInTheCard) {
   EXPECT_NEAR(b["validation"]["psnr_rgb"][0]["after"], a["validation"]["psnr_rgb"][0]["after"], 0.02);
   EXPECT_FALSE(a["training"].contains("from"));
   EXPECT_EQ(b["training"]["steps"], 1);
-  EXPECT_EQ(b["training"]["from"], json({{"identity", PackIdentity(before->card)}, {"name", "tiny"}, {"training", a["training"]}}));
+  EXPECT_EQ(b["training"]["from"],
+            json::array({{{"identity", PackIdentity(before->card)}, {"name", "tiny"}, {"training", a["training"]}}}));
 
   struct Row {
     const char* name;
@@ -188,7 +189,7 @@ TEST_F(FitTest, GoesOnFromAPackAndSaysSoInTheCard) {
   for (const Row& row : {Row{"wider", {{"features", 16}, {"layers", 1}}}, Row{"wider and deeper", {{"features", 16}, {"layers", 2}}},
                          Row{"shallower", {{"features", 8}, {"layers", 0}}}}) {
     FitOptions other = Options(row.name, 1);
-    other.from = first.out;
+    other.from = {first.out};
     other.parameters = row.parameters;
     const Status refused = Run(other);
     EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument) << row.name << ": " << refused;
@@ -201,7 +202,7 @@ TEST_F(FitTest, ADeeperNetworkGoesOnFromAShallowerOne) {
   ASSERT_TRUE(Run(first).ok()) << log_.str();
   for (const int64_t layers : {2, 5}) {
     FitOptions deeper = Options("deeper" + std::to_string(layers), 1);
-    deeper.from = first.out;
+    deeper.from = {first.out};
     deeper.parameters["layers"] = layers;
     ASSERT_TRUE(Run(deeper).ok()) << layers << ": " << log_.str();
     const Result<ModelPack> before = ReadModelPack(first.out), after = ReadModelPack(deeper.out);
@@ -210,6 +211,40 @@ TEST_F(FitTest, ADeeperNetworkGoesOnFromAShallowerOne) {
     const json a = json::parse(before->card.card_json), b = json::parse(after->card.card_json);
     EXPECT_NEAR(b["validation"]["psnr_rgb"][0]["after"], a["validation"]["psnr_rgb"][0]["after"], 0.02) << layers;
   }
+}
+
+TEST_F(FitTest, AnEnsembleGoesOnFromItsMembers) {
+  const FitOptions light = Options("light", 120);
+  FitOptions unet = Options("unet", 40);
+  unet.architecture = "unet";
+  unet.parameters = {{"features", 8}, {"blocks", 1}};
+  ASSERT_TRUE(Run(light).ok() && Run(unet).ok()) << log_.str();
+  FitOptions both = Options("both", 1);
+  both.from = {unet.out, light.out};
+  both.parameters.clear();
+  const Status status = Run(both);
+  ASSERT_TRUE(status.ok()) << status;
+  const Result<ModelPack> pack = ReadModelPack(both.out);
+  ASSERT_TRUE(pack.ok()) << pack.status();
+  EXPECT_EQ(pack->card.architecture, "ensemble");
+  const std::map<std::string, int64_t> parameters = {{"light_features", 8}, {"light_layers", 1}, {"unet_features", 8}, {"unet_blocks", 1}};
+  EXPECT_EQ(pack->card.parameters, parameters);
+  const json card = json::parse(pack->card.card_json);
+  EXPECT_EQ(card["training"]["from"].size(), 2u);
+  // A pack has half the precision, and one step of the warm-up changes next to nothing.
+  const auto weights = [](const FitOptions& options) { return ReadCheckpoint(CheckpointPath(options.state))->averaged; };
+  const auto begun = weights(both);
+  for (const FitOptions* member : {&light, static_cast<const FitOptions*>(&unet)}) {
+    for (const auto& [name, tensor] : weights(*member)) {
+      const std::string of_both = (member == &light ? "light." : "unet.") + name;
+      EXPECT_LT((begun.at(of_both) - tensor).abs().max().item<double>(), 2e-3) << of_both;
+    }
+  }
+
+  FitOptions twice = Options("twice", 1);
+  twice.from = {light.out, light.out};
+  twice.parameters.clear();
+  EXPECT_THAT(Run(twice).message(), HasSubstr("another pack of the architecture light"));
 }
 
 TEST_F(FitTest, AsksForSourcesUnlessTheDataHasThem) {

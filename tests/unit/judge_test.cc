@@ -237,7 +237,7 @@ TEST_F(JudgeTest, GoesOnFromAPack) {
   const FitJudgeOptions first = Options(ModelTask::kClassify, "first");
   ASSERT_TRUE(FitJudge(first, clock, go, progress).ok()) << progress.str();
   FitJudgeOptions second = Options(ModelTask::kClassify, "second");
-  second.from = first.out;
+  second.from = {first.out};
   second.steps = 1;
   second.learning_rate = 1e-9;  // that its only step leaves the half precision numbers of the pack as they were
   ASSERT_TRUE(FitJudge(second, clock, go, progress).ok()) << progress.str();
@@ -247,7 +247,7 @@ TEST_F(JudgeTest, GoesOnFromAPack) {
   EXPECT_NE(after->card.card_json.find(PackIdentity(before->card)), std::string::npos) << after->card.card_json;
 
   FitJudgeOptions scorer = Options(ModelTask::kScore, "scorer");
-  scorer.from = first.out;
+  scorer.from = {first.out};
   const Status refused = FitJudge(scorer, clock, go, progress);
   EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument);
   EXPECT_NE(refused.message().find("another network"), std::string::npos) << refused;

@@ -33,6 +33,7 @@ const Row kRows[] = {
     {"unet", {{"features", 8}, {"blocks", 1}}, 24, 40},
     {"unet", {{"features", 20}, {"blocks", 2}}, 8, 8},
     {"ns-iqe", {{"features", 8}, {"blocks", 2}}, 16, 24},
+    {"ensemble", {{"light_features", 12}, {"light_layers", 2}, {"unet_features", 8}, {"unet_blocks", 1}}, 24, 40},
 };
 
 // With every tensor different from what a new network has.
@@ -113,8 +114,21 @@ TEST(TrainableNetTest, UNetIsWhatItsHeaderSays) {
   EXPECT_LT((net->Forward(x, at::kFloat) - expected).abs().max().item<double>(), 1e-5);
 }
 
+TEST(TrainableNetTest, AnEnsembleIsTheMeanOfItsMembers) {
+  const at::NoGradGuard no_grad;
+  const std::unique_ptr<TrainableNet> net = Shaken(kRows[4]);
+  const Tensor x = at::rand({1, 3, 24, 40});
+  Tensor sum = at::zeros_like(x);
+  for (const size_t i : {0, 1}) {
+    const std::unique_ptr<TrainableNet> member = *MakeTrainableNet(kRows[i].architecture, kRows[i].parameters);
+    for (const auto& [name, tensor] : member->weights()) Tensor(tensor).copy_(net->weights().at(kRows[i].architecture + "." + name));
+    sum += member->Forward(x, at::kFloat);
+  }
+  EXPECT_LT((net->Forward(x, at::kFloat) - sum / 2).abs().max().item<double>(), 1e-6);
+}
+
 TEST(TrainableNetTest, ANewOneThatAddsToItsInputChangesNothing) {
-  for (const std::string architecture : {"light", "unet"}) {
+  for (const std::string architecture : {"light", "unet", "ensemble"}) {
     const std::unique_ptr<TrainableNet> net = *MakeTrainableNet(architecture, *UsualParameters(architecture));
     const Tensor x = at::rand({1, 3, 16, 24});
     EXPECT_TRUE(at::equal(net->Forward(x, at::kBFloat16), x)) << architecture;

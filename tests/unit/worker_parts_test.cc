@@ -65,6 +65,13 @@ TEST(CountOperationsTest, AgreesWithTheWeights) {
     expected += weights(one) / scale;
   }
   EXPECT_DOUBLE_EQ(MultiplyAddsPerPixel(iqe.card), expected);
+  ModelCard unet, ensemble;
+  unet.architecture = "unet";
+  unet.parameters = {{"features", 20}, {"blocks", 1}};
+  ensemble.architecture = "ensemble";
+  ensemble.parameters = {{"light_features", 48}, {"light_layers", 8}, {"unet_features", 20}, {"unet_blocks", 1}};
+  EXPECT_GT(MultiplyAddsPerPixel(unet), 0);
+  EXPECT_DOUBLE_EQ(MultiplyAddsPerPixel(ensemble), MultiplyAddsPerPixel(light.card) + MultiplyAddsPerPixel(unet));
   EXPECT_EQ(MultiplyAddsPerPixel(IdentityPack().card), 0);
 }
 
