@@ -1,4 +1,5 @@
-// The larger enhancer, architecture "unet", one half of the standard packs: a U-shaped network of residual blocks on pixel-unshuffled(2) pictures, added to the input.
+// Architecture "unet", one half of the standard enhancers: residual blocks in the shape of a U on pixel-unshuffled(2) pictures, added to
+// the input.
 //
 // Three levels of F, 2 F and 4 F channels at a half, a quarter and an eighth of the picture's size, so that a block costs the same at each.
 // Going down and coming up again, each of the upper levels has B residual blocks, the lowest 2 B in all; a block is
