@@ -213,28 +213,24 @@ double Bandwidth(const at::Device& device) {
   return 2.0 * static_cast<double>(from.nbytes()) / seconds;
 }
 
+double LightMoves(double f, double layers) { return (12 + f + layers * 2 * f + f + 12) / 4; }
+
+double UNetMoves(double f, double blocks) {
+  double moved = (12 + f + f + 12) / 4;
+  for (int level = 0; level <= 2; ++level) moved += 2 * blocks * (2 * 2 + 1) * (f * (1 << level)) / (4 << (2 * level));
+  return moved;
+}
+
 // Samples that the layers read and write for each pixel, each once: what must cross the memory where a layer is run after the other.
-double SamplesMovedPerPixel(const std::string& architecture, const Parameters& parameters) {
-  if (architecture == "ensemble") {
-    double moved = 0;
-    for (const std::string member : {"light", "unet"}) {
-      Parameters of_member;
-      for (const auto& [name, value] : parameters) {
-        if (name.compare(0, member.size() + 1, member + "_") == 0) of_member[name.substr(member.size() + 1)] = value;
-      }
-      moved += SamplesMovedPerPixel(member, of_member);
-    }
-    return moved;
+double SamplesMovedPerPixel(const ModelCard& card) {
+  const auto parameter = [&](const char* name) { return static_cast<double>(card.parameters.at(name)); };
+  if (card.architecture == "light") return LightMoves(parameter("features"), parameter("layers"));
+  if (card.architecture == "unet") return UNetMoves(parameter("features"), parameter("blocks"));
+  if (card.architecture == "ensemble") {
+    return LightMoves(parameter("light_features"), parameter("light_layers")) +
+           UNetMoves(parameter("unet_features"), parameter("unet_blocks"));
   }
-  const auto parameter = [&](const char* name) { return static_cast<double>(parameters.at(name)); };
-  const double f = parameter("features");
-  if (architecture == "light") return (12 + f + parameter("layers") * 2 * f + f + 12) / 4;
-  const double blocks = parameter("blocks");
-  if (architecture == "unet") {
-    double moved = (12 + f + f + 12) / 4;
-    for (int level = 0; level <= 2; ++level) moved += 2 * blocks * (2 * 2 + 1) * (f * (1 << level)) / (4 << (2 * level));
-    return moved;
-  }
+  const double f = parameter("features"), blocks = parameter("blocks");
   // ns-iqe: the encoder, the dense blocks (four convolutions of ever more channels), two doublings, three convolutions.
   const double c = 4 * f, growth = 32;
   const double block = 4 * c + (0 + 1 + 2 + 3) * growth + 3 * growth + c + c;
@@ -281,8 +277,7 @@ int Speed(const std::string& device_name, const std::string& architecture, Preci
   const double network_seconds = SecondsOf([&] { Wait(loaded.network->Forward(tiles)); });
   const double pixels = static_cast<double>(batch * tile * tile);
   const double operations = MultiplyAddsPerPixel(pack.card) * pixels / network_seconds;
-  const double bytes = SamplesMovedPerPixel(pack.card.architecture, pack.card.parameters) *
-                       static_cast<double>(at::elementSize(TypeOf(precision))) * pixels / network_seconds;
+  const double bytes = SamplesMovedPerPixel(pack.card) * static_cast<double>(at::elementSize(TypeOf(precision))) * pixels / network_seconds;
   const double megapixels = static_cast<double>(size.area()) * 1e-6;
   const double peak = MatrixPeak(device, precision), bandwidth = Bandwidth(device);
   std::printf(
