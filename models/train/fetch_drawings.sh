@@ -16,7 +16,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-apt-get download renpy-demo renpy-thequestion wesnoth-1.16-{data,dm,httt,low,nr,sof,sota,sotbe,trow,tsg,ttb,utbs} \
+apt-get download renpy-demo renpy-thequestion wesnoth-1.16-{data,did,dm,dw,ei,httt,l,low,nr,sof,sota,sotbe,thot,trow,tsg,ttb,utbs} \
   plasma-workspace-wallpapers openclipart-svg >&2
 for package in *.deb; do dpkg -x "$package" x; done
 cat >"$out/SOURCES" <<'SOURCES'
@@ -43,7 +43,8 @@ train_wallpapers=("$wallpapers"/{Altai,Flow,Kay,Opal,Patak,Volna,Canopee,Cascade
   "$wallpapers"/PastelHills/contents/images/*x1600.*)
 val_wallpapers=("$wallpapers"/{FlyingKonqui,Elarun}/contents/images/*x1600.*)
 background train "$wesnoth"/story/landscape-{battlefield,bridge,castle,coast,hills-01,mountains-01,mountains-02,mountains-03,plain}.jpg \
-  "$campaigns"/The_Rise_Of_Wesnoth/images/story/trow_{intro_0,story_}*.jpg "${train_wallpapers[@]}"
+  "$campaigns"/The_Rise_Of_Wesnoth/images/story/trow_{intro_0,story_}*.jpg \
+  "$campaigns"/{Descent_Into_Darkness,Liberty}/images/story/*.jpg "${train_wallpapers[@]}"
 background val "$wesnoth"/story/{swamp-*,landscape-hills-02,landscape-mountains-04,landscape-mountains-05}.jpg "${val_wallpapers[@]}"
 
 # scenes SET FILE...: each character in two scenes of SET, large to the left and smaller to the right
@@ -63,7 +64,8 @@ scenes() {
   done
 }
 scenes train "$renpy"/demo/game/images/{eileen,lucy}\ *.png "$wesnoth"/portraits/{humans,undead,monsters,orcs,merfolk,drakes,nagas,woses,saurians}/* \
-  "$campaigns"/{Under_the_Burning_Suns,The_Rise_Of_Wesnoth,Delfadors_Memoirs,Northern_Rebirth,The_South_Guard}/images/portraits/*.{png,webp}
+  "$campaigns"/{Under_the_Burning_Suns,The_Rise_Of_Wesnoth,Delfadors_Memoirs,Northern_Rebirth,The_South_Guard}/images/portraits/*.{png,webp} \
+  "$campaigns"/{Descent_Into_Darkness,Dead_Water,Eastern_Invasion,Liberty,The_Hammer_of_Thursagan}/images/portraits/*.{png,webp}
 scenes val "$renpy"/the_question/game/images/sylvie\ *.png "$wesnoth"/portraits/{elves,dwarves,trolls,goblins}/* \
   "$campaigns"/{Sceptre_of_Fire,Son_Of_The_Black_Eye}/images/portraits/*.{png,webp}
 
@@ -102,7 +104,7 @@ plates() {
     vips copy plate.v "$out/$set/plate-$scale-$((n++)).png[strip]"
   done
 }
-plates train 0.5 "$campaigns"/{Secrets_of_the_Ancients,Legend_of_Wesmere}/images/story/*.jpg
+plates train 0.5 "$campaigns"/{Secrets_of_the_Ancients,Legend_of_Wesmere,Descent_Into_Darkness,Liberty}/images/story/*.jpg
 plates val 1 "$campaigns"/Two_Brothers/images/story/*.png
 plates val 0.5 "$campaigns"/{Heir_To_The_Throne,The_South_Guard}/images/story/*.jpg
 

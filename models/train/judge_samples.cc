@@ -24,6 +24,7 @@ constexpr double kPhotographs = 0.6;  // share of the scorer's samples
 constexpr double kShrunk = 0.25;      // share of the crops made from one of twice the size, where the picture is large enough
 constexpr double kOnTheGrid = 0.5;    // share of the tiles that lie on JPEG's 8x8 grid as most of a file's tiles do
 constexpr int64_t kBlock = 8;
+constexpr double kRecoloured = 0.6;  // share of the classifier's samples
 constexpr int64_t kWholeSide = 512;  // of what the original's design takes for a whole picture, at most
 constexpr double kByCodecs = 0.35;   // share of the scorer's samples that come from versions by real codecs, where there are some
 
@@ -49,9 +50,9 @@ std::vector<Kind> ScoredKinds() {
                  {GaussianNoiseStep{{0.5, 15}, 0.3}, 0.3},
                  {BlurStep{{0.3, 1.5}, 0.2}, 0.3},
                  {RescaleStep{{0.5, 0.95}}, 0.3}};
-  return {{0.22, one(jpeg)},
+  return {{0.18, one(jpeg)},
           {0.08, one(twice)},
-          {0.24, one(VideoStep{{10, 51}})},
+          {0.21, one(VideoStep{{10, 51}})},
           {0.04, one(GaussianNoiseStep{{0.5, 10}, 0.3})},
           {0.04, one(GaussianNoiseStep{{5, 45}, 0.3})},
           {0.02, one(PoissonNoiseStep{{30, 3000}})},
@@ -59,7 +60,7 @@ std::vector<Kind> ScoredKinds() {
           {0.05, one(BlurStep{{0.8, 4}, 0.2})},
           {0.06, one(RescaleStep{{0.5, 0.95}})},
           {0.05, one(RescaleStep{{0.15, 0.6}})},
-          {0.05, one(MosaicStep{{2, 8}, 0.1})},
+          {0.12, one(MosaicStep{{2, 8}, 0.1})},
           {0.09, chain}};
 }
 
@@ -104,12 +105,25 @@ int64_t DrawOffset(Random* random) {
 // The tile at (x, y) of each.
 Tensor CutTiles(const Tensor& crops, int64_t x, int64_t y) { return crops.narrow(2, y, kJudgeTile).narrow(3, x, kJudgeTile); }
 
+// Crops of a picture in other light and other colours. A palette makes no photograph of a drawing, but it is what a network learns first of
+// a few hundred pictures.
+Tensor Recoloured(const Tensor& crops, Random* random) {
+  if (!random->Chance(kRecoloured)) return crops;
+  const auto within = [random](double low, double high) { return low + (high - low) * random->Unit(); };
+  const double saturation = within(0.3, 1.5), gamma = std::exp(within(-0.35, 0.35));
+  Tensor gain = torch::empty({1, 3, 1, 1});
+  for (int64_t channel = 0; channel < 3; ++channel) gain.select(1, channel).fill_(within(0.85, 1.15));
+  const Tensor grey = crops.mean(1, /*keepdim=*/true), coloured = grey + (crops - grey) * saturation;
+  const Tensor bright = (coloured * gain.to(crops.device()) / 255.0).clamp(0.0, 1.0).pow(gamma);
+  return bright.mul(255.0).add_(0.5).floor_();
+}
+
 int64_t Between(int64_t low, int64_t high, Random* random) { return low + random->Below(high - low + 1); }
 
 // Crops of one picture, made what `label` says, all in the same way. What the last compression's tables were goes to `hints`, of a file
 // that is a JPEG.
 Tensor MakeClass(const Tensor& crops, int64_t label, Random* random, std::array<float, kJpegHints>* hints) {
-  Tensor x = crops;
+  Tensor x = Recoloured(crops, random);
   const auto take = [&](auto step) {
     x = Degrade(x, std::vector<uint64_t>(static_cast<size_t>(x.size(0)), random->Next()), {0, false, {{step, 1}}});
   };

@@ -48,6 +48,20 @@ std::string RowsUntil(const std::string& log, int64_t step) {
   return kept;
 }
 
+// How an earlier run was trained, but for what is as in the `later` one; null says that the earlier one did not have it. Else the card of a
+// pack that came about in ten runs would say ten times what the data were.
+json WhatDiffers(const json& earlier, const json& later) {
+  json differing = earlier;
+  for (const auto& [name, value] : later.items()) {
+    if (!earlier.contains(name)) {
+      differing[name] = nullptr;
+    } else if (earlier[name] == value) {
+      differing.erase(name);
+    }
+  }
+  return differing;
+}
+
 std::string LogPath(const std::string& state) { return state + "/log.csv"; }
 
 // Debian's LibTorch multiplies matrices with OpenBLAS, whose threads are not LibTorch's and wait by spinning: beside shards with a thread
@@ -94,7 +108,7 @@ Status TrainingRun::Run() {
 
 // With what the packs to start from have learnt.
 Status TrainingRun::Begin() {
-  const json settings = Settings();
+  const json settings = json::parse(AllSettings());
   std::set<std::string> architectures;
   for (const std::string& folder : options_.from) {
     NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
@@ -106,7 +120,12 @@ Status TrainingRun::Begin() {
     if (!begun.ok()) return begun.WithContext(folder);
     const json card = json::parse(pack.card.card_json, nullptr, /*allow_exceptions=*/false);
     json from = {{"identity", PackIdentity(pack.card)}, {"name", pack.card.name}};
-    if (card.is_object() && card.contains("training")) from["training"] = card["training"];
+    if (card.is_object() && card.contains("training")) {
+      json training = card["training"];
+      training["architecture"] = pack.card.architecture;
+      training["parameters"] = pack.card.parameters;
+      from["training"] = WhatDiffers(training, settings);
+    }
     from_.push_back(std::move(from));
   }
   return OkStatus();

@@ -113,7 +113,7 @@ class TrainingRun {
   const at::Device device_;
   std::vector<std::unique_ptr<TrainableNet>> replicas_;  // one a shard, all with the first one's weights
   std::unique_ptr<Optimiser> optimiser_;
-  nlohmann::json from_;  // an array: the packs that the run started from, and how they were trained; null without one
+  nlohmann::json from_;  // an array: the packs that the run started from, and how they were trained otherwise; null without one
   std::string log_;
   nlohmann::json validated_ = nlohmann::json::object();  // what the last validation measured, for the card
   int64_t step_ = 0;

@@ -165,6 +165,17 @@ TEST_F(JudgeTest, SamplesDependOnTheirNumberAlone) {
   EXPECT_LT(classed.target.max().item<int64_t>(), static_cast<int64_t>(JudgeLabels().size()));
 }
 
+TEST_F(JudgeTest, ColoursSayNothingOfAClass) {
+  std::string rgb;
+  for (int i = 0; i < 200 * 160; ++i) rgb += "\xc8\x64\x32";  // 200, 100, 50
+  const CorpusPicture plain{"plain", 200, 160, reinterpret_cast<const uint8_t*>(rgb.data())};
+  const JudgePictures pictures{{plain}, {plain}};
+  const Tensor colours = MakeClassBatch(pictures, 3, 0, 40, at::kCPU).tiles.narrow(1, 0, 3).mean({2, 3}).mul(255.0);
+  const Tensor strayed = (colours - torch::tensor({200.0, 100.0, 50.0})).abs().amax(1);
+  EXPECT_GT((strayed > 10).to(at::kFloat).mean().item<double>(), 0.3);
+  EXPECT_GT((strayed < 10).to(at::kFloat).mean().item<double>(), 0.2);
+}
+
 TEST_F(JudgeTest, LearnsFromWhatCodecsMadeOfPictures) {
   constexpr int kWidth = 200, kHeight = 160;
   const auto grey = [](int level) { return std::string(size_t{kWidth} * kHeight * 3, static_cast<char>(level)); };
