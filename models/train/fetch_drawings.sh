@@ -43,8 +43,7 @@ train_wallpapers=("$wallpapers"/{Altai,Flow,Kay,Opal,Patak,Volna,Canopee,Cascade
   "$wallpapers"/PastelHills/contents/images/*x1600.*)
 val_wallpapers=("$wallpapers"/{FlyingKonqui,Elarun}/contents/images/*x1600.*)
 background train "$wesnoth"/story/landscape-{battlefield,bridge,castle,coast,hills-01,mountains-01,mountains-02,mountains-03,plain}.jpg \
-  "$campaigns"/The_Rise_Of_Wesnoth/images/story/trow_{intro_0,story_}*.jpg \
-  "$campaigns"/{Descent_Into_Darkness,Liberty}/images/story/*.jpg "${train_wallpapers[@]}"
+  "$campaigns"/The_Rise_Of_Wesnoth/images/story/trow_{intro_0,story_}*.jpg "${train_wallpapers[@]}"
 background val "$wesnoth"/story/{swamp-*,landscape-hills-02,landscape-mountains-04,landscape-mountains-05}.jpg "${val_wallpapers[@]}"
 
 # scenes SET FILE...: each character in two scenes of SET, large to the left and smaller to the right
