@@ -4,8 +4,8 @@
 #   models/train/fetch_drawings.sh OUT     writes OUT/train/*.png, OUT/val/*.png and OUT/SOURCES
 #
 # Needs apt-get with package lists, dpkg and libvips-tools; nothing is installed. Of each character every drawing is in one of the two
-# folders, so that what is validated on was never learnt from. Pictures that were JPEGs are halved at least, which leaves nothing of their
-# artefacts. For training: nsic-train fit --data OUT/train --val OUT/val --source "$(cat OUT/SOURCES)".
+# folders, so that what is validated on was never learnt from. Pictures that were JPEGs are made smaller, most to 0.6 or less, which leaves
+# little of their artefacts. For training: nsic-train fit --data OUT/train --val OUT/val --source "$(cat OUT/SOURCES)".
 set -euo pipefail
 shopt -s nullglob
 

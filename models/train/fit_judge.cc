@@ -37,7 +37,7 @@ constexpr int64_t kWholePairs = 512;
 // twice: in it, what the crop shows cancels out.
 constexpr double kRoundFoot = 0.05;  // below this an error counts by its square
 constexpr double kDifferenceWeight = 2;
-constexpr double kOrderWeight = 0.1;
+constexpr double kOrderWeight = 0.2;
 constexpr double kOrderSlope = 20;
 constexpr double kSameScore = 0.005;   // closer versions have no order
 constexpr double kLeastScore = 0.005;  // of which, and of one minus which, there is a logit

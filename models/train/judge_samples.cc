@@ -25,6 +25,7 @@ constexpr double kShrunk = 0.25;      // share of the crops made from one of twi
 constexpr double kOnTheGrid = 0.5;    // share of the tiles that lie on JPEG's 8x8 grid as most of a file's tiles do
 constexpr int64_t kBlock = 8;
 constexpr double kRecoloured = 0.6;  // share of the classifier's samples
+constexpr double kHeavy = 0.4;       // share of them that are heavily compressed, where photographs and paintings are most alike
 constexpr int64_t kWholeSide = 512;  // of what the original's design takes for a whole picture, at most
 constexpr double kByCodecs = 0.35;   // share of the scorer's samples that come from versions by real codecs, where there are some
 
@@ -36,8 +37,9 @@ struct Kind {
 // Of each kind from what nobody sees to what everybody does.
 std::vector<Kind> ScoredKinds() {
   const auto one = [](auto step) { return Degradation{0.04, false, {{step, 1}}}; };
-  JpegStep jpeg, twice;
+  JpegStep jpeg, fine, twice;
   jpeg.quality = {3, 100};
+  fine.quality = {70, 100};  // once more: that 100 is better than 90 is the hardest to see, above all in a noisy photograph
   twice.quality = {20, 98};
   twice.first_quality = {5, 95};
   twice.shifted = 0.5;
@@ -50,9 +52,10 @@ std::vector<Kind> ScoredKinds() {
                  {GaussianNoiseStep{{0.5, 15}, 0.3}, 0.3},
                  {BlurStep{{0.3, 1.5}, 0.2}, 0.3},
                  {RescaleStep{{0.5, 0.95}}, 0.3}};
-  return {{0.18, one(jpeg)},
-          {0.08, one(twice)},
-          {0.21, one(VideoStep{{10, 51}})},
+  return {{0.16, one(jpeg)},
+          {0.10, one(fine)},
+          {0.05, one(twice)},
+          {0.16, one(VideoStep{{10, 51}})},
           {0.04, one(GaussianNoiseStep{{0.5, 10}, 0.3})},
           {0.04, one(GaussianNoiseStep{{5, 45}, 0.3})},
           {0.02, one(PoissonNoiseStep{{30, 3000}})},
@@ -116,6 +119,14 @@ Tensor Recoloured(const Tensor& crops, Random* random) {
   const Tensor grey = crops.mean(1, /*keepdim=*/true), coloured = grey + (crops - grey) * saturation;
   const Tensor bright = (coloured * gain.to(crops.device()) / 255.0).clamp(0.0, 1.0).pow(gamma);
   return bright.mul(255.0).add_(0.5).floor_();
+}
+
+// Of JudgeLabels.
+int64_t DrawLabel(Random* random) {
+  constexpr std::array<int64_t, 2> kHeavyLabels = {2, 5};
+  constexpr std::array<int64_t, 5> kOtherLabels = {0, 1, 3, 4, 6};
+  return random->Chance(kHeavy) ? kHeavyLabels[static_cast<size_t>(random->Below(kHeavyLabels.size()))]
+                                : kOtherLabels[static_cast<size_t>(random->Below(kOtherLabels.size()))];
 }
 
 int64_t Between(int64_t low, int64_t high, Random* random) { return low + random->Below(high - low + 1); }
@@ -260,12 +271,11 @@ JudgeBatch MakeWholeScoreBatch(const JudgePictures& pictures, uint64_t seed, int
 }
 
 JudgeBatch MakeClassBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device) {
-  const int64_t classes = static_cast<int64_t>(JudgeLabels().size());
   std::vector<Tensor> tiles;
   std::vector<int64_t> labels;
   for (int64_t index = first; index < last; ++index) {
     Random random(seed, index);
-    const int64_t label = random.Below(classes);
+    const int64_t label = DrawLabel(&random);
     const bool drawing = label == 6 ? random.Chance(0.5) : label >= 3;
     const Tensor crops = Crops(drawing ? pictures.drawings : pictures.photographs, kClassTiles, &random).to(device);
     std::array<float, kJpegHints> hints{};
