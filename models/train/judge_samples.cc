@@ -32,6 +32,7 @@ constexpr double kByCodecs = 0.35;   // share of the scorer's samples that come 
 struct Kind {
   double weight;
   Degradation degradation;
+  Degradation before;  // what happened to the original, which is no fault
 };
 
 // Of each kind from what nobody sees to what everybody does.
@@ -39,7 +40,8 @@ std::vector<Kind> ScoredKinds() {
   const auto one = [](auto step) { return Degradation{0.04, false, {{step, 1}}}; };
   JpegStep jpeg, fine, twice;
   jpeg.quality = {3, 100};
-  fine.quality = {70, 100};  // once more: that 100 is better than 90 is the hardest to see, above all in a noisy photograph
+  fine.quality = {70, 100};  // once more: that 100 is better than 90 is the hardest to see, above all in a grainy photograph
+  const Degradation grain{0.6, false, {{GaussianNoiseStep{{1, 6}, 0.3}, 1}}};
   twice.quality = {20, 98};
   twice.first_quality = {5, 95};
   twice.shifted = 0.5;
@@ -52,10 +54,10 @@ std::vector<Kind> ScoredKinds() {
                  {GaussianNoiseStep{{0.5, 15}, 0.3}, 0.3},
                  {BlurStep{{0.3, 1.5}, 0.2}, 0.3},
                  {RescaleStep{{0.5, 0.95}}, 0.3}};
-  return {{0.16, one(jpeg)},
-          {0.10, one(fine)},
+  return {{0.12, one(jpeg)},
+          {0.16, one(fine), grain},
           {0.05, one(twice)},
-          {0.16, one(VideoStep{{10, 51}})},
+          {0.14, one(VideoStep{{10, 51}})},
           {0.04, one(GaussianNoiseStep{{0.5, 10}, 0.3})},
           {0.04, one(GaussianNoiseStep{{5, 45}, 0.3})},
           {0.02, one(PoissonNoiseStep{{30, 3000}})},
@@ -187,10 +189,11 @@ std::map<std::string, std::string> JudgeRecommendations() {
 JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device) {
   const std::vector<Kind> kinds = ScoredKinds();
   struct Simulated {
-    int64_t index;  // in the batch
+    int64_t n;  // in the batch
     Tensor crop;
     std::array<uint64_t, 2> seeds;
     std::array<int64_t, 2> offset;
+    uint64_t seed_before;
   };
   std::vector<std::vector<Simulated>> of_kind(kinds.size());
   Tensor tiles = torch::empty({2 * (last - first), 3, kScoreTile, kScoreTile}), targets = torch::empty_like(tiles);
@@ -210,10 +213,11 @@ JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
       targets.narrow(0, 2 * n, 2).copy_(tile(*drawn.original).expand({2, 3, kScoreTile, kScoreTile}));
       continue;
     }
-    Simulated sample{n, Crop(photograph ? pictures.photographs : pictures.drawings, kScoreTile + kTileRoom, &random).squeeze(0), {}, {}};
+    Simulated sample{n, Crop(photograph ? pictures.photographs : pictures.drawings, kScoreTile + kTileRoom, &random).squeeze(0), {}, {}, 0};
     const size_t kind = DrawKind(kinds, &random);
     sample.seeds = {random.Next(), random.Next()};
     sample.offset = {DrawOffset(&random), DrawOffset(&random)};
+    sample.seed_before = random.Next();
     of_kind[kind].push_back(std::move(sample));
   }
   tiles = tiles.to(device);
@@ -221,17 +225,22 @@ JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
   for (size_t kind = 0; kind < kinds.size(); ++kind) {
     if (of_kind[kind].empty()) continue;
     std::vector<Tensor> originals;
-    std::vector<uint64_t> seeds;
+    std::vector<uint64_t> seeds, seeds_before;
     for (const Simulated& sample : of_kind[kind]) {
       originals.insert(originals.end(), 2, sample.crop);
       seeds.insert(seeds.end(), sample.seeds.begin(), sample.seeds.end());
+      seeds_before.insert(seeds_before.end(), 2, sample.seed_before);
     }
-    const Tensor good = at::stack(originals).to(device), spoilt = Degrade(good, seeds, kinds[kind].degradation);
+    const Tensor good = Degrade(at::stack(originals).to(device), seeds_before, kinds[kind].before),
+                 spoilt = Degrade(good, seeds, kinds[kind].degradation);
     for (size_t i = 0; i < of_kind[kind].size(); ++i) {
-      const auto& [n, crop, versions, offset] = of_kind[kind][i];
+      const Simulated& sample = of_kind[kind][i];
       const auto both = static_cast<int64_t>(2 * i);
-      tiles.narrow(0, 2 * n, 2).copy_(CutTiles(spoilt.narrow(0, both, 2), kScoreTile, offset[0], offset[1]));
-      targets.narrow(0, 2 * n, 2).copy_(CutTiles(good.narrow(0, both, 2), kScoreTile, offset[0], offset[1]));
+      const auto cut = [&](const Tensor& crops) {
+        return CutTiles(crops.narrow(0, both, 2), kScoreTile, sample.offset[0], sample.offset[1]);
+      };
+      tiles.narrow(0, 2 * sample.n, 2).copy_(cut(spoilt));
+      targets.narrow(0, 2 * sample.n, 2).copy_(cut(good));
     }
   }
   return {tiles / 255.0, ReferenceQuality(targets, tiles)};
@@ -257,9 +266,10 @@ JudgeBatch MakeWholeScoreBatch(const JudgePictures& pictures, uint64_t seed, int
     const CorpusPicture& picture = Draw(photograph ? pictures.photographs : pictures.drawings, &random);
     const int64_t width = std::min<int64_t>(picture.width, kWholeSide), height = std::min<int64_t>(picture.height, kWholeSide);
     const int64_t x = random.Below(picture.width - width + 1), y = random.Below(picture.height - height + 1);
-    const Tensor original = WholePicture(picture, device).narrow(2, y, height).narrow(3, x, width).contiguous();
-    const Degradation& degradation = kinds[DrawKind(kinds, &random)].degradation;
-    for (int version = 0; version < 2; ++version) add(original, Degrade(original, {random.Next()}, degradation));
+    const Kind& kind = kinds[DrawKind(kinds, &random)];
+    const Tensor piece = WholePicture(picture, device).narrow(2, y, height).narrow(3, x, width).contiguous();
+    const Tensor original = Degrade(piece, {random.Next()}, kind.before);
+    for (int version = 0; version < 2; ++version) add(original, Degrade(original, {random.Next()}, kind.degradation));
   }
   return {at::cat(inputs), at::cat(targets)};
 }
