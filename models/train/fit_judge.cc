@@ -85,7 +85,7 @@ std::vector<SpoiltVersions> VersionsIn(const TrainingData& data) {
   for (const auto& corpus : data.corpora) {
     std::map<std::pair<size_t, std::string>, std::vector<CorpusPicture>> of;
     for (const SpoiltPicture& spoilt : corpus->spoilt()) {
-      if (std::min(spoilt.picture.width, spoilt.picture.height) >= kScoreTile) of[{spoilt.of, spoilt.by}].push_back(spoilt.picture);
+      if (std::min(spoilt.picture.width, spoilt.picture.height) >= kJudgeTile) of[{spoilt.of, spoilt.by}].push_back(spoilt.picture);
     }
     for (auto& [key, versions] : of) {
       if (versions.size() >= 2) all.push_back({corpus->pictures()[key.first], std::move(versions)});
@@ -153,7 +153,7 @@ class JudgeRun : public TrainingRun {
           Part{options_.photograph_validation, &validation_.photographs, &validation_.spoilt_photographs, "photographs to measure on"},
           Part{options_.drawing_validation, &validation_.drawings, &validation_.spoilt_drawings, "drawings to measure on"}}) {
       if (part.paths.empty()) return InvalidArgumentError(std::string("training needs ") + part.name);
-      NSIC_ASSIGN_OR_RETURN(TrainingData data, OpenToLearn(part.paths, Tile() + kTileRoom));
+      NSIC_ASSIGN_OR_RETURN(TrainingData data, OpenToLearn(part.paths, kJudgeSmallest));
       *part.pictures = data.pictures;
       *part.spoilt = VersionsIn(data);
       summary_[part.name] = json::parse(data.summary);
@@ -168,7 +168,7 @@ class JudgeRun : public TrainingRun {
     const JudgeBatch batch = Samples(pictures_, &whole_pairs_, options_.seed, first, last);
     const Tensor output = net->Forward(batch.tiles, compute_type());
     if (scores_) return ScoreLoss(Scores(output), batch.target / 100.0);
-    return at::cross_entropy_loss(output, batch.target, {}, at::Reduction::Sum);
+    return at::cross_entropy_loss(OfPictures(output), batch.target, {}, at::Reduction::Sum);
   }
 
   // On the validation pictures, spoilt as those that are learnt from.
@@ -183,7 +183,7 @@ class JudgeRun : public TrainingRun {
       for (int64_t first = shard * kValidationBatch; first < kValidationSamples; first += options_.threads * kValidationBatch) {
         const JudgeBatch batch = Samples(validation_, &whole_validation_, kValidationSeed, first, first + kValidationBatch);
         const Tensor output = net->Forward(batch.tiles, at::kFloat);
-        const std::vector<double> said = Doubles(scores_ ? Scores(output) * 100.0 : output.argmax(1));
+        const std::vector<double> said = Doubles(scores_ ? Scores(output) * 100.0 : OfPictures(output).argmax(1));
         const std::vector<double> truth = Doubles(batch.target);
         judged.said.insert(judged.said.end(), said.begin(), said.end());
         judged.truth.insert(judged.truth.end(), truth.begin(), truth.end());
@@ -213,7 +213,7 @@ class JudgeRun : public TrainingRun {
     if (original_) return {{"architecture", "ns-iqa"}, {"parameters", json::object()}, {"data", summary_}};
     return {{"architecture", scores_ ? "tile-iqa" : "tile-c"},
             {"parameters", {{"features", options_.features}}},
-            {"tile", Tile()},
+            {"tile", kJudgeTile},
             {"data", summary_}};
   }
 
@@ -235,13 +235,15 @@ class JudgeRun : public TrainingRun {
     return scores_ ? MakeScoreBatch(pictures, seed, first, last, device()) : MakeClassBatch(pictures, seed, first, last, device());
   }
 
-  int64_t Tile() const { return scores_ ? kScoreTile : kClassTile; }
-
   // Of a scorer's output, 0 to 1, as the engine reads it.
   Tensor Scores(const Tensor& output) const {
     const Tensor score = output.squeeze(1);
     return original_ ? score / 100.0 : score.sigmoid();
   }
+
+  // A classifier's output for pictures from that for their tiles, as the engine puts them together. A picture, not a tile, is what must be
+  // recognised: of a flat piece of sky the network may so learn to say that it does not know.
+  static Tensor OfPictures(const Tensor& output) { return output.unflatten(0, {-1, kClassTiles}).mean(1); }
 
   static Validation Told(const std::vector<Measure>& measures) {
     Validation validation;

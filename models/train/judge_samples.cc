@@ -80,12 +80,14 @@ size_t DrawKind(const std::vector<Kind>& kinds, Random* random) {
   return kind;
 }
 
-// 1 x 3 x side x side, for a tile and its room.
-Tensor Crop(const std::vector<CorpusPicture>& pictures, int64_t side, Random* random) {
+// `count` of one picture: count x 3 x kJudgeSmallest x kJudgeSmallest.
+Tensor Crops(const std::vector<CorpusPicture>& pictures, int64_t count, Random* random) {
   const CorpusPicture& picture = Draw(pictures, random);
-  const bool shrink = random->Chance(kShrunk) && std::min(picture.width, picture.height) >= 2 * side;
-  const Tensor crop = RandomCrop(picture, (shrink ? 2 : 1) * side, random).unsqueeze(0).to(at::kFloat);
-  return shrink ? at::avg_pool2d(crop, {2, 2}).add_(0.5).floor_() : crop;
+  const bool shrink = random->Chance(kShrunk) && std::min(picture.width, picture.height) >= 2 * kJudgeSmallest;
+  std::vector<Tensor> crops;
+  while (static_cast<int64_t>(crops.size()) < count) crops.push_back(RandomCrop(picture, (shrink ? 2 : 1) * kJudgeSmallest, random));
+  const Tensor all = at::stack(crops).to(at::kFloat);
+  return shrink ? at::avg_pool2d(all, {2, 2}).add_(0.5).floor_() : all;
 }
 
 // A picture and two different versions of it by one codec.
@@ -101,22 +103,23 @@ VersionPair DrawVersions(const std::vector<SpoiltVersions>& all, Random* random)
 }
 
 int64_t DrawOffset(Random* random) {
-  return random->Chance(kOnTheGrid) ? kBlock * random->Below(kTileRoom / kBlock + 1) : random->Below(kTileRoom + 1);
+  constexpr int64_t kRoom = kJudgeSmallest - kJudgeTile;
+  return random->Chance(kOnTheGrid) ? kBlock * random->Below(kRoom / kBlock + 1) : random->Below(kRoom + 1);
 }
 
 // The tile at (x, y) of each.
-Tensor CutTiles(const Tensor& crops, int64_t side, int64_t x, int64_t y) { return crops.narrow(2, y, side).narrow(3, x, side); }
+Tensor CutTiles(const Tensor& crops, int64_t x, int64_t y) { return crops.narrow(2, y, kJudgeTile).narrow(3, x, kJudgeTile); }
 
-// A picture in other light and other colours. A palette makes no photograph of a drawing, but it is what a network learns first of
+// Crops of a picture in other light and other colours. A palette makes no photograph of a drawing, but it is what a network learns first of
 // a few hundred pictures.
-Tensor Recoloured(const Tensor& crop, Random* random) {
-  if (!random->Chance(kRecoloured)) return crop;
+Tensor Recoloured(const Tensor& crops, Random* random) {
+  if (!random->Chance(kRecoloured)) return crops;
   const auto within = [random](double low, double high) { return low + (high - low) * random->Unit(); };
   const double saturation = within(0.3, 1.5), gamma = std::exp(within(-0.35, 0.35));
   Tensor gain = torch::empty({1, 3, 1, 1});
   for (int64_t channel = 0; channel < 3; ++channel) gain.select(1, channel).fill_(within(0.85, 1.15));
-  const Tensor grey = crop.mean(1, /*keepdim=*/true), coloured = grey + (crop - grey) * saturation;
-  const Tensor bright = (coloured * gain.to(crop.device()) / 255.0).clamp(0.0, 1.0).pow(gamma);
+  const Tensor grey = crops.mean(1, /*keepdim=*/true), coloured = grey + (crops - grey) * saturation;
+  const Tensor bright = (coloured * gain.to(crops.device()) / 255.0).clamp(0.0, 1.0).pow(gamma);
   return bright.mul(255.0).add_(0.5).floor_();
 }
 
@@ -130,10 +133,13 @@ int64_t DrawLabel(Random* random) {
 
 int64_t Between(int64_t low, int64_t high, Random* random) { return low + random->Below(high - low + 1); }
 
-// A picture, made what `label` says. What the last compression's tables were goes to `hints`, of a file that is a JPEG.
-Tensor MakeClass(const Tensor& crop, int64_t label, Random* random, std::array<float, kJpegHints>* hints) {
-  Tensor x = Recoloured(crop, random);
-  const auto take = [&](auto step) { x = Degrade(x, {random->Next()}, {0, false, {{step, 1}}}); };
+// Crops of one picture, made what `label` says, all in the same way. What the last compression's tables were goes to `hints`, of a file
+// that is a JPEG.
+Tensor MakeClass(const Tensor& crops, int64_t label, Random* random, std::array<float, kJpegHints>* hints) {
+  Tensor x = Recoloured(crops, random);
+  const auto take = [&](auto step) {
+    x = Degrade(x, std::vector<uint64_t>(static_cast<size_t>(x.size(0)), random->Next()), {0, false, {{step, 1}}});
+  };
   const auto through_jpeg = [&](int64_t quality) {
     JpegStep jpeg;
     jpeg.quality = {static_cast<double>(quality), static_cast<double>(quality)};
@@ -196,7 +202,7 @@ JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
     uint64_t seed_before;
   };
   std::vector<std::vector<Simulated>> of_kind(kinds.size());
-  Tensor tiles = torch::empty({2 * (last - first), 3, kScoreTile, kScoreTile}), targets = torch::empty_like(tiles);
+  Tensor tiles = torch::empty({2 * (last - first), 3, kJudgeTile, kJudgeTile}), targets = torch::empty_like(tiles);
   for (int64_t index = first; index < last; ++index) {
     Random random(seed, index);
     const int64_t n = index - first;
@@ -206,14 +212,14 @@ JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
       const VersionPair drawn = DrawVersions(by_codecs, &random);
       const auto tile = [&random](const CorpusPicture& picture) {  // of each the same
         Random same = random;
-        return RandomCrop(picture, kScoreTile, &same);
+        return RandomCrop(picture, kJudgeTile, &same);
       };
       tiles[2 * n].copy_(tile(*drawn.one));
       tiles[2 * n + 1].copy_(tile(*drawn.other));
-      targets.narrow(0, 2 * n, 2).copy_(tile(*drawn.original).expand({2, 3, kScoreTile, kScoreTile}));
+      targets.narrow(0, 2 * n, 2).copy_(tile(*drawn.original).expand({2, 3, kJudgeTile, kJudgeTile}));
       continue;
     }
-    Simulated sample{n, Crop(photograph ? pictures.photographs : pictures.drawings, kScoreTile + kTileRoom, &random).squeeze(0), {}, {}, 0};
+    Simulated sample{n, Crops(photograph ? pictures.photographs : pictures.drawings, 1, &random).squeeze(0), {}, {}, 0};
     const size_t kind = DrawKind(kinds, &random);
     sample.seeds = {random.Next(), random.Next()};
     sample.offset = {DrawOffset(&random), DrawOffset(&random)};
@@ -236,9 +242,7 @@ JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
     for (size_t i = 0; i < of_kind[kind].size(); ++i) {
       const Simulated& sample = of_kind[kind][i];
       const auto both = static_cast<int64_t>(2 * i);
-      const auto cut = [&](const Tensor& crops) {
-        return CutTiles(crops.narrow(0, both, 2), kScoreTile, sample.offset[0], sample.offset[1]);
-      };
+      const auto cut = [&](const Tensor& crops) { return CutTiles(crops.narrow(0, both, 2), sample.offset[0], sample.offset[1]); };
       tiles.narrow(0, 2 * sample.n, 2).copy_(cut(spoilt));
       targets.narrow(0, 2 * sample.n, 2).copy_(cut(good));
     }
@@ -281,12 +285,12 @@ JudgeBatch MakeClassBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
     Random random(seed, index);
     const int64_t label = DrawLabel(&random);
     const bool drawing = label == 6 ? random.Chance(0.5) : label >= 3;
-    const Tensor crop = Crop(drawing ? pictures.drawings : pictures.photographs, kClassTile + kTileRoom, &random).to(device);
+    const Tensor crops = Crops(drawing ? pictures.drawings : pictures.photographs, kClassTiles, &random).to(device);
     std::array<float, kJpegHints> hints{};
-    const Tensor made = MakeClass(crop, label, &random, &hints);
+    const Tensor made = MakeClass(crops, label, &random, &hints);
     const int64_t x = DrawOffset(&random), y = DrawOffset(&random);
     const Tensor told = torch::tensor({hints[0], hints[1], hints[2]}).to(device).view({1, kJpegHints, 1, 1});
-    tiles.push_back(at::cat({CutTiles(made, kClassTile, x, y) / 255.0, told.expand({1, kJpegHints, kClassTile, kClassTile})}, 1));
+    tiles.push_back(at::cat({CutTiles(made, x, y) / 255.0, told.expand({kClassTiles, kJpegHints, kJudgeTile, kJudgeTile})}, 1));
     labels.push_back(label);
   }
   return {at::cat(tiles), torch::tensor(labels, at::kLong).to(device)};

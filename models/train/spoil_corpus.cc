@@ -17,8 +17,7 @@ namespace nsic {
 namespace {
 
 constexpr int kLargestSide = 512;
-constexpr size_t kFramesAtOnce = 16;                   // of one video: its CRF is drawn anew for each
-constexpr int64_t kSmallest = kScoreTile + kTileRoom;  // a scorer learns from the same pictures unspoilt too
+constexpr size_t kFramesAtOnce = 16;  // of one video: its CRF is drawn anew for each
 
 struct Original {
   size_t number;  // in the new corpus
@@ -59,8 +58,8 @@ Status SpoilCorpus(const SpoilOptions& options, std::ostream& progress) {
   size_t added = 0;
   for (size_t i = 0; i < count; ++i) {
     const CorpusPicture& picture = all[i * all.size() / count];
-    if (std::min(picture.width, picture.height) / 2 * 2 < kSmallest) {
-      progress << "skipped: " << picture.name << " is smaller than " << kSmallest << "x" << kSmallest << std::endl;
+    if (std::min(picture.width, picture.height) / 2 * 2 < kJudgeSmallest) {
+      progress << "skipped: " << picture.name << " is smaller than " << kJudgeSmallest << "x" << kJudgeSmallest << std::endl;
       continue;
     }
     Rgb8 middle = Middle(picture);

@@ -147,15 +147,19 @@ TEST_F(JudgeTest, SamplesDependOnTheirNumberAlone) {
   ASSERT_TRUE(photographs.ok() && drawings.ok());
   const JudgePictures pictures{(*photographs)->pictures(), (*drawings)->pictures()};
   const JudgeBatch scored = MakeScoreBatch(pictures, 3, 0, 6, at::kCPU), some = MakeScoreBatch(pictures, 3, 4, 6, at::kCPU);
-  EXPECT_EQ(scored.tiles.sizes(), (at::IntArrayRef{12, 3, kScoreTile, kScoreTile}));
+  EXPECT_EQ(scored.tiles.sizes(), (at::IntArrayRef{12, 3, kJudgeTile, kJudgeTile}));
   EXPECT_TRUE(at::equal(scored.tiles.narrow(0, 8, 4), some.tiles));
   EXPECT_TRUE(at::allclose(scored.target.narrow(0, 8, 4), some.target, 1e-4, 1e-3));
   EXPECT_GE(scored.target.min().item<double>(), 0);
   EXPECT_LE(scored.target.max().item<double>(), 100);
 
   const JudgeBatch classed = MakeClassBatch(pictures, 3, 0, 40, at::kCPU), few = MakeClassBatch(pictures, 3, 37, 40, at::kCPU);
-  EXPECT_EQ(classed.tiles.sizes(), (at::IntArrayRef{40, 3 + kJpegHints, kClassTile, kClassTile}));
-  EXPECT_TRUE(at::equal(classed.tiles.narrow(0, 37, 3), few.tiles));
+  EXPECT_EQ(classed.tiles.sizes(), (at::IntArrayRef{40 * kClassTiles, 3 + kJpegHints, kJudgeTile, kJudgeTile}));
+  EXPECT_TRUE(at::equal(classed.tiles.narrow(0, 37 * kClassTiles, 3 * kClassTiles), few.tiles));
+  // A sample's tiles are different pieces, and are told the same of their file.
+  const Tensor samples = classed.tiles.unflatten(0, {40, kClassTiles}), first = samples.select(1, 0), second = samples.select(1, 1);
+  EXPECT_FALSE(at::equal(first.narrow(1, 0, 3), second.narrow(1, 0, 3)));
+  EXPECT_TRUE(at::equal(first.narrow(1, 3, kJpegHints), second.narrow(1, 3, kJpegHints)));
   EXPECT_TRUE(at::equal(classed.target.narrow(0, 37, 3), few.target));
   EXPECT_GE(classed.target.min().item<int64_t>(), 0);
   EXPECT_LT(classed.target.max().item<int64_t>(), static_cast<int64_t>(JudgeLabels().size()));
@@ -163,8 +167,8 @@ TEST_F(JudgeTest, SamplesDependOnTheirNumberAlone) {
 
 TEST_F(JudgeTest, ColoursSayNothingOfAClass) {
   std::string rgb;
-  for (int i = 0; i < 300 * 280; ++i) rgb += "\xc8\x64\x32";  // 200, 100, 50
-  const CorpusPicture plain{"plain", 300, 280, reinterpret_cast<const uint8_t*>(rgb.data())};
+  for (int i = 0; i < 200 * 160; ++i) rgb += "\xc8\x64\x32";  // 200, 100, 50
+  const CorpusPicture plain{"plain", 200, 160, reinterpret_cast<const uint8_t*>(rgb.data())};
   const JudgePictures pictures{{plain}, {plain}};
   const Tensor colours = MakeClassBatch(pictures, 3, 0, 40, at::kCPU).tiles.narrow(1, 0, 3).mean({2, 3}).mul(255.0);
   const Tensor strayed = (colours - torch::tensor({200.0, 100.0, 50.0})).abs().amax(1);
