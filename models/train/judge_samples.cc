@@ -25,7 +25,6 @@ constexpr double kShrunk = 0.25;      // share of the crops made from one of twi
 constexpr double kOnTheGrid = 0.5;    // share of the tiles that lie on JPEG's 8x8 grid as most of a file's tiles do
 constexpr int64_t kBlock = 8;
 constexpr double kRecoloured = 0.6;  // share of the classifier's samples
-constexpr double kHeavy = 0.4;       // share of them that are heavily compressed, where photographs and paintings are most alike
 constexpr int64_t kWholeSide = 512;  // of what the original's design takes for a whole picture, at most
 constexpr double kByCodecs = 0.35;   // share of the scorer's samples that come from versions by real codecs, where there are some
 
@@ -123,14 +122,6 @@ Tensor Recoloured(const Tensor& crops, Random* random) {
   return bright.mul(255.0).add_(0.5).floor_();
 }
 
-// Of JudgeLabels.
-int64_t DrawLabel(Random* random) {
-  constexpr std::array<int64_t, 2> kHeavyLabels = {2, 5};
-  constexpr std::array<int64_t, 5> kOtherLabels = {0, 1, 3, 4, 6};
-  return random->Chance(kHeavy) ? kHeavyLabels[static_cast<size_t>(random->Below(kHeavyLabels.size()))]
-                                : kOtherLabels[static_cast<size_t>(random->Below(kOtherLabels.size()))];
-}
-
 int64_t Between(int64_t low, int64_t high, Random* random) { return low + random->Below(high - low + 1); }
 
 // Crops of one picture, made what `label` says, all in the same way. What the last compression's tables were goes to `hints`, of a file
@@ -195,7 +186,7 @@ std::map<std::string, std::string> JudgeRecommendations() {
 JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device) {
   const std::vector<Kind> kinds = ScoredKinds();
   struct Simulated {
-    int64_t n;  // in the batch
+    int64_t index;  // in the batch
     Tensor crop;
     std::array<uint64_t, 2> seeds;
     std::array<int64_t, 2> offset;
@@ -243,8 +234,8 @@ JudgeBatch MakeScoreBatch(const JudgePictures& pictures, uint64_t seed, int64_t 
       const Simulated& sample = of_kind[kind][i];
       const auto both = static_cast<int64_t>(2 * i);
       const auto cut = [&](const Tensor& crops) { return CutTiles(crops.narrow(0, both, 2), sample.offset[0], sample.offset[1]); };
-      tiles.narrow(0, 2 * sample.n, 2).copy_(cut(spoilt));
-      targets.narrow(0, 2 * sample.n, 2).copy_(cut(good));
+      tiles.narrow(0, 2 * sample.index, 2).copy_(cut(spoilt));
+      targets.narrow(0, 2 * sample.index, 2).copy_(cut(good));
     }
   }
   return {tiles / 255.0, ReferenceQuality(targets, tiles)};
@@ -279,11 +270,12 @@ JudgeBatch MakeWholeScoreBatch(const JudgePictures& pictures, uint64_t seed, int
 }
 
 JudgeBatch MakeClassBatch(const JudgePictures& pictures, uint64_t seed, int64_t first, int64_t last, const at::Device& device) {
+  const int64_t classes = static_cast<int64_t>(JudgeLabels().size());
   std::vector<Tensor> tiles;
   std::vector<int64_t> labels;
   for (int64_t index = first; index < last; ++index) {
     Random random(seed, index);
-    const int64_t label = DrawLabel(&random);
+    const int64_t label = random.Below(classes);
     const bool drawing = label == 6 ? random.Chance(0.5) : label >= 3;
     const Tensor crops = Crops(drawing ? pictures.drawings : pictures.photographs, kClassTiles, &random).to(device);
     std::array<float, kJpegHints> hints{};
