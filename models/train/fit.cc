@@ -76,7 +76,11 @@ class EnhancerRun : public TrainingRun {
     architecture_ = options_.architecture;
     for (const std::string& folder : options_.from) {
       NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
-      if (architecture_.empty()) architecture_ = options_.from.size() > 1 ? "ensemble" : pack.card.architecture;
+      if (architecture_.empty()) architecture_ = pack.card.architecture;
+      if (options_.architecture.empty() && architecture_ != pack.card.architecture) architecture_ = "ensemble";
+    }
+    for (const std::string& folder : options_.from) {
+      NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
       for (const auto& [name, value] : ParametersFrom(pack, architecture_)) parameters_[name] = value;
     }
     if (architecture_.empty()) architecture_ = "light";

@@ -83,7 +83,7 @@ void AddFit(CLI::App* app, FitOptions* fit) {
   parameter("blocks", "Blocks of a unet's level (default: as --from has it, or 2), or of an ns-iqe (16)");
   command->add_option("--from", fit->from,
                       "Folder of a pack of the same network, or a light one of fewer layers, to start from, such as a shipped one; "
-                      "for an ensemble, of its light and its unet");
+                      "of several of one network, the mean of their weights; for an ensemble, of its light and its unet");
   command->add_option("--batch", fit->batch, "Crops a step (default 8)");
   command->add_option("--patch", fit->patch, "Side of a crop in pixels, a multiple of 16 (default 96)");
   command->add_option("--learning-rate", fit->learning_rate, "Highest learning rate (default 0.001)");
@@ -181,7 +181,8 @@ void AddFitJudge(CLI::App* app, FitJudgeOptions* fit) {
   command->add_option("--architecture", fit->architecture,
                       "tile: looks at native resolution; ns-iqa: the original scorer's, to compare with (default tile)");
   command->add_option("--features", fit->features, "Channels of the first level of a tile network (default 16)");
-  command->add_option("--from", fit->from, "Folder of a pack of the same network to start from, such as a shipped one");
+  command->add_option("--from", fit->from,
+                      "Folder of a pack of the same network to start from, such as a shipped one; of several, the mean of their weights");
   command->add_option("--steps", fit->steps, "Train so many steps (or give --minutes)");
   command->add_option("--minutes", fit->minutes, "Train so many minutes, those of resumed runs included (or give --steps)");
   command->add_option("--batch", fit->batch, "Samples a step; of the scorer two tiles each (default 32)");

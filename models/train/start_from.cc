@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/arch/weights.h"
+#include "models/train/checkpoint.h"
 
 namespace nsic {
 namespace {
@@ -80,6 +81,26 @@ Status StartFrom(const ModelPack& pack, const std::string& architecture, const P
     }
   }
   return reader.Finish();
+}
+
+Result<ModelPack> MeanOf(const std::vector<ModelPack>& packs) {
+  ModelPack mean = packs.front();
+  NamedTensors sums;
+  for (const ModelPack& pack : packs) {
+    if (pack.card.architecture != mean.card.architecture || pack.card.parameters != mean.card.parameters) {
+      return InvalidArgumentError("the packs " + mean.card.name + " and " + pack.card.name +
+                                  " are of different networks: they have no mean");
+    }
+    WeightReader reader(pack.weights, at::kCPU);
+    for (const auto& [name, tensor] : mean.weights) {
+      const Tensor weight = reader.Take(name, tensor.shape) / static_cast<double>(packs.size());
+      const auto [sum, first] = sums.emplace(name, weight);
+      if (!first) sum->second += weight;
+    }
+    NSIC_RETURN_IF_ERROR(reader.Finish());
+  }
+  mean.weights = ToHost(sums, at::kFloat);
+  return mean;
 }
 
 }  // namespace nsic

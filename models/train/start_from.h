@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/base/status.h"
 #include "models/arch/trainable_net.h"
@@ -22,6 +23,11 @@ std::map<std::string, int64_t> ParametersFrom(const ModelPack& pack, const std::
 // Or it is of one member of an ensemble, and the other stays as it is. INVALID_ARGUMENT when the pack is of another network.
 Status StartFrom(const ModelPack& pack, const std::string& architecture, const std::map<std::string, int64_t>& parameters,
                  const at::Device& device, TrainableNet* net);
+
+// The mean of the weights of packs of one network, in fp32, with the first one's card: often better than each of them where all are states
+// of one training, above all where that was on different samples ("Model soups", Wortsman et al. 2022). INVALID_ARGUMENT when the packs are
+// of different networks.
+Result<ModelPack> MeanOf(const std::vector<ModelPack>& packs);
 
 }  // namespace nsic
 

@@ -3,13 +3,14 @@
 #include <dlfcn.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <iomanip>
 #include <map>
-#include <set>
 #include <sstream>
 #include <utility>
+#include <vector>
 
 #include "core/base/files.h"
 #include "models/io/model_pack.h"
@@ -62,6 +63,14 @@ json WhatDiffers(const json& earlier, const json& later) {
   return differing;
 }
 
+// Whether the run that made the pack `from`, an element of a card's "from", or one before it, started from the pack `identity`.
+bool Mentions(const json& from, const json& identity) {
+  if (!from.contains("training") || !from["training"].contains("from") || !from["training"]["from"].is_array()) return false;
+  const json& earlier = from["training"]["from"];
+  return std::any_of(earlier.begin(), earlier.end(),
+                     [&](const json& one) { return one.value("identity", json()) == identity || Mentions(one, identity); });
+}
+
 std::string LogPath(const std::string& state) { return state + "/log.csv"; }
 
 // Debian's LibTorch multiplies matrices with OpenBLAS, whose threads are not LibTorch's and wait by spinning: beside shards with a thread
@@ -109,14 +118,12 @@ Status TrainingRun::Run() {
 // With what the packs to start from have learnt.
 Status TrainingRun::Begin() {
   const json settings = json::parse(AllSettings());
-  std::set<std::string> architectures;
+  const auto architecture = settings.at("architecture").get<std::string>();
+  const auto parameters = settings.at("parameters").get<std::map<std::string, int64_t>>();
+  std::map<std::string, std::vector<ModelPack>> of_architecture;
   for (const std::string& folder : options_.from) {
-    NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
-    if (!architectures.insert(pack.card.architecture).second) {
-      return InvalidArgumentError(folder + ": there is another pack of the architecture " + pack.card.architecture + " to start from");
-    }
-    const Status begun = StartFrom(pack, settings.at("architecture").get<std::string>(),
-                                   settings.at("parameters").get<std::map<std::string, int64_t>>(), device_, replicas_[0].get());
+    NSIC_ASSIGN_OR_RETURN(ModelPack pack, ReadModelPack(folder));
+    const Status begun = StartFrom(pack, architecture, parameters, device_, replicas_[0].get());
     if (!begun.ok()) return begun.WithContext(folder);
     const json card = json::parse(pack.card.card_json, nullptr, /*allow_exceptions=*/false);
     json from = {{"identity", PackIdentity(pack.card)}, {"name", pack.card.name}};
@@ -127,6 +134,16 @@ Status TrainingRun::Begin() {
       from["training"] = WhatDiffers(training, settings);
     }
     from_.push_back(std::move(from));
+    of_architecture[pack.card.architecture].push_back(std::move(pack));
+  }
+  for (json& from : from_) {
+    const auto told = [&](const json& other) { return Mentions(other, from["identity"]); };
+    if (std::any_of(from_.begin(), from_.end(), told)) from.erase("training");
+  }
+  for (const auto& [shared, packs] : of_architecture) {
+    if (packs.size() == 1) continue;
+    NSIC_ASSIGN_OR_RETURN(const ModelPack mean, MeanOf(packs));
+    NSIC_RETURN_IF_ERROR(StartFrom(mean, architecture, parameters, device_, replicas_[0].get()));
   }
   return OkStatus();
 }

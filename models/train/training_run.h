@@ -24,11 +24,11 @@
 namespace nsic {
 
 struct RunOptions {
-  std::string state;                   // folder of the checkpoint, the log and packed folders; training resumes from what is there
-  std::string out;                     // folder of the pack
-  std::vector<std::string> from;       // folders of packs to start from, as StartFrom takes them, of different architectures; may be empty
-  std::string name;                    // of the pack
-  std::string source;                  // for the card: where data without sources of its own is from, and under which licences
+  std::string state;              // folder of the checkpoint, the log and packed folders; training resumes from what is there
+  std::string out;                // folder of the pack
+  std::vector<std::string> from;  // folders of packs to start from, as StartFrom takes them, the mean of those of one network; may be empty
+  std::string name;               // of the pack
+  std::string source;             // for the card: where data without sources of its own is from, and under which licences
   std::string licence = "Apache-2.0";  // of the pack
   int64_t steps = 0;                   // the learning rate falls to zero over so many steps,
   double minutes = 0;                  // or over so many minutes of training, resumed runs included. One of the two.

@@ -244,11 +244,43 @@ TEST_F(FitTest, AnEnsembleGoesOnFromItsMembers) {
       EXPECT_LT((begun.at(of_both) - tensor).abs().max().item<double>(), 2e-3) << of_both;
     }
   }
+}
 
-  FitOptions twice = Options("twice", 1);
-  twice.from = {light.out, light.out};
-  twice.parameters.clear();
-  EXPECT_THAT(Run(twice).message(), HasSubstr("another pack of the architecture light"));
+TEST_F(FitTest, GoesOnFromTheMeanOfPacksOfOneNetwork) {
+  const FitOptions first = Options("first", 40);
+  FitOptions second = Options("second", 40);
+  second.from = {first.out};
+  second.seed = first.seed + 1;
+  ASSERT_TRUE(Run(first).ok() && Run(second).ok()) << log_.str();
+  FitOptions mean = Options("mean", 1);
+  mean.from = {first.out, second.out};
+  mean.parameters.clear();
+  const Status status = Run(mean);
+  ASSERT_TRUE(status.ok()) << status;
+  const auto weights = [](const FitOptions& options) { return ReadCheckpoint(CheckpointPath(options.state))->averaged; };
+  const auto a = weights(first), b = weights(second), begun = weights(mean);
+  double apart = 0;
+  for (const auto& [name, tensor] : begun) {  // within a pack's precision and one step of the warm-up
+    EXPECT_LT((tensor - (a.at(name) + b.at(name)) / 2).abs().max().item<double>(), 1e-3) << name;
+    apart = std::max(apart, (a.at(name) - b.at(name)).abs().max().item<double>());
+  }
+  EXPECT_GT(apart, 5e-3) << "the two are alike: this test shows nothing";
+
+  // What the second says of the first is not said again.
+  const Result<ModelPack> one = ReadModelPack(first.out), pack = ReadModelPack(mean.out);
+  ASSERT_TRUE(one.ok() && pack.ok());
+  const json from = json::parse(pack->card.card_json)["training"]["from"];
+  ASSERT_EQ(from.size(), 2u);
+  EXPECT_EQ(from[0], (json{{"identity", PackIdentity(one->card)}, {"name", "tiny"}}));
+  EXPECT_EQ(from[1]["training"]["from"][0]["identity"], PackIdentity(one->card));
+
+  FitOptions wider = Options("wider", 1);
+  wider.parameters["features"] = 12;
+  ASSERT_TRUE(Run(wider).ok()) << log_.str();
+  mean = Options("of different ones", 1);
+  mean.from = {first.out, wider.out};
+  mean.parameters.clear();
+  EXPECT_EQ(Run(mean).code(), StatusCode::kInvalidArgument);
 }
 
 TEST_F(FitTest, AsksForSourcesUnlessTheDataHasThem) {
