@@ -57,19 +57,23 @@ at::Tensor CutTile(const PlanarImage& picture, const Rect& rect, const std::vect
   return tile;
 }
 
-// What the network says of each tile: tiles x outputs. On the CPU the threads share the tiles and work through each alone, so that the
-// bits do not depend on how many there are.
-Result<at::Tensor> AssessTiles(const LoadedNetwork& loaded, const PlanarImage& picture, const std::vector<Rect>& tiles,
-                               const std::vector<float>& hints, int workers) {
+// Before a network of tiles runs in this thread. On the CPU each thread works alone, so that the bits do not depend on how many there are.
+void PrepareThread(const LoadedNetwork& loaded) {
+  if (loaded.device != "cpu") {
+    loaded.Prepare();
+  } else if (at::get_num_threads() != 1) {
+    at::set_num_threads(1);
+  }
+}
+
+// What the network sees of each tile: tiles x channels. On the CPU the threads share the tiles.
+Result<at::Tensor> SeeTiles(const LoadedNetwork& loaded, const PlanarImage& picture, const std::vector<Rect>& tiles,
+                            const std::vector<float>& hints, int workers) {
   std::vector<at::Tensor> outputs(tiles.size());
   const auto work = [&](size_t first) {
     return CatchTorchErrors("assessing a picture on " + loaded.device, [&]() -> Status {
       const c10::InferenceMode no_gradients;
-      if (loaded.device != "cpu") {
-        loaded.Prepare();
-      } else if (at::get_num_threads() != 1) {
-        at::set_num_threads(1);
-      }
+      PrepareThread(loaded);
       for (size_t i = first; i < tiles.size(); i += static_cast<size_t>(workers)) {
         const at::Tensor tile = CutTile(picture, tiles[i], hints);
         if (!at::isfinite(tile).all().item<bool>()) return DataLossError("the picture has samples that are NaN or Inf");
@@ -91,6 +95,21 @@ Result<at::Tensor> AssessTiles(const LoadedNetwork& loaded, const PlanarImage& p
     if (status.ok()) status = std::move(its);
   }
   NSIC_RETURN_IF_ERROR(status);
+  return at::cat(outputs);
+}
+
+// What the network says of that, a row at a time: no row depends on the others.
+Result<at::Tensor> Conclude(const LoadedNetwork& loaded, const at::Tensor& seen) {
+  std::vector<at::Tensor> outputs;
+  NSIC_RETURN_IF_ERROR(CatchTorchErrors("assessing a picture on " + loaded.device, [&]() -> Status {
+    const c10::InferenceMode no_gradients;
+    PrepareThread(loaded);
+    for (const at::Tensor& row : seen.to(at::Device(loaded.device)).split(1)) {
+      outputs.push_back(loaded.network->Conclude(row).to(at::kCPU));
+      if (!at::isfinite(outputs.back()).all().item<bool>()) return DataLossError("the network gives NaN or Inf for this picture");
+    }
+    return OkStatus();
+  }));
   return at::cat(outputs);
 }
 
@@ -143,7 +162,8 @@ class NetworkScorer : public Scorer {
         tiles.push_back({std::min(column * tile_, picture.width - width), std::min(row * tile_, picture.height - height), width, height});
       }
     }
-    NSIC_ASSIGN_OR_RETURN(const at::Tensor output, AssessTiles(judge_.loaded, picture, tiles, {}, judge_.workers));
+    NSIC_ASSIGN_OR_RETURN(const at::Tensor seen, SeeTiles(judge_.loaded, picture, tiles, {}, judge_.workers));
+    NSIC_ASSIGN_OR_RETURN(const at::Tensor output, Conclude(judge_.loaded, seen));
     const at::Tensor scores = output.to(at::kDouble).sigmoid() * 100.0;
     quality.map.assign(scores.data_ptr<double>(), scores.data_ptr<double>() + scores.numel());
     for (double score : quality.map) quality.score += score / static_cast<double>(quality.map.size());
@@ -180,12 +200,12 @@ class NetworkClassifier : public Classifier {
       }
       std::array<float, kJpegHints> hints{};
       if (jpeg) hints = HintsOf(jpeg->luma, jpeg->chroma);
-      NSIC_ASSIGN_OR_RETURN(output, AssessTiles(judge_.loaded, picture, crops, {hints.begin(), hints.end()}, judge_.workers));
+      NSIC_ASSIGN_OR_RETURN(const at::Tensor seen, SeeTiles(judge_.loaded, picture, crops, {hints.begin(), hints.end()}, judge_.workers));
+      NSIC_ASSIGN_OR_RETURN(output, Conclude(judge_.loaded, seen.mean(0, /*keepdim=*/true)));
     } else {
       NSIC_ASSIGN_OR_RETURN(output, AssessResized(judge_.loaded, picture));
     }
-    // Each crop has its say: the geometric mean of what they say.
-    const at::Tensor probabilities = output.to(at::kDouble).log_softmax(1).mean(0).softmax(0);
+    const at::Tensor probabilities = output.to(at::kDouble).softmax(1).squeeze(0);
     std::vector<std::pair<std::string, double>> classes;
     for (size_t i = 0; i < labels_.size(); ++i) classes.emplace_back(labels_[i], probabilities[static_cast<int64_t>(i)].item<double>());
     std::stable_sort(classes.begin(), classes.end(), [](const auto& a, const auto& b) { return a.second > b.second; });

@@ -123,8 +123,8 @@ struct JpegTables {
   std::array<uint16_t, 64> chroma{};
 };
 
-// Says what a picture is and what was done to it. Looks at up to 16 crops of native resolution; the original NS-C sees the whole picture
-// resized to 256x256 instead, and no tables. One call at a time; other threads may use other Classifiers.
+// Says what a picture is and what was done to it, from what it sees in up to 16 crops of native resolution together; the original NS-C sees
+// the whole picture resized to 256x256 instead, and no tables. One call at a time; other threads may use other Classifiers.
 class Classifier {
  public:
   virtual ~Classifier() = default;

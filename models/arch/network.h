@@ -25,6 +25,9 @@ class Network {
   // "tile-iqa" and "tile-c": see tile_net.h.
   virtual at::Tensor Forward(const at::Tensor& x) const = 0;
 
+  // What the network says, where Forward only gives what it saw: "tile-iqa" and "tile-c". Of every other, Forward's output as it is.
+  virtual at::Tensor Conclude(const at::Tensor& seen) const { return seen; }
+
   // An upper estimate of the bytes that Forward takes at its peak for one h x w picture: activations and the convolutions' scratch.
   virtual int64_t PeakBytes(int64_t height, int64_t width) const = 0;
 };

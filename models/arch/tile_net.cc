@@ -47,7 +47,7 @@ struct Layers {
   Linear hidden, output;
 };
 
-Tensor Run(const Layers& layers, const Tensor& x, const TileNetShape& shape, at::ScalarType type) {
+Tensor See(const Layers& layers, const Tensor& x, const TileNetShape& shape, at::ScalarType type) {
   // Around zero, about as wide as what new weights expect.
   const Tensor rgb = x.narrow(1, 0, 3);
   const Tensor fine = (rgb - at::avg_pool2d(rgb, {3, 3}, {1, 1}, {1, 1}, false, /*count_include_pad=*/false)).mul(16.0).clamp(-2.0, 2.0);
@@ -62,9 +62,14 @@ Tensor Run(const Layers& layers, const Tensor& x, const TileNetShape& shape, at:
     seen.push_back(mean(y));
   }
   seen.push_back(mean(y.to(at::kFloat).square()));
-  for (Tensor& pooled : seen) pooled = pooled.add(kPooledFloor).log();
   if (shape.hints > 0) seen.push_back(x.narrow(1, 3, shape.hints).select(3, 0).select(2, 0));
-  return layers.output(layers.hidden(at::cat(seen, 1)).relu());
+  return at::cat(seen, 1);
+}
+
+Tensor Judge(const Layers& layers, const Tensor& seen, const TileNetShape& shape) {
+  const int64_t pooled = seen.size(1) - shape.hints;
+  const Tensor logarithms = seen.narrow(1, 0, pooled).add(kPooledFloor).log();
+  return layers.output(layers.hidden(at::cat({logarithms, seen.narrow(1, pooled, shape.hints)}, 1)).relu());
 }
 
 class TrainableTileNet : public TrainableNet {
@@ -99,8 +104,10 @@ class TrainableTileNet : public TrainableNet {
 
   Tensor Forward(const Tensor& tiles, at::ScalarType compute) override {
     compute_ = compute;
-    return Run(layers_, tiles, shape_, compute);
+    return See(layers_, tiles, shape_, compute);
   }
+
+  Tensor Conclude(const Tensor& seen) override { return Judge(layers_, seen, shape_); }
 
  private:
   const TileNetShape shape_;
@@ -140,7 +147,8 @@ class TileNet : public Network {
     layers_.output = take_linear("output", Channels(shape, kLevels), shape.outputs);
   }
 
-  Tensor Forward(const Tensor& tiles) const override { return Run(layers_, tiles, shape_, at::kFloat); }
+  Tensor Forward(const Tensor& tiles) const override { return See(layers_, tiles, shape_, at::kFloat); }
+  Tensor Conclude(const Tensor& seen) const override { return Judge(layers_, seen, shape_); }
 
   // The widest moment is the first level's block at a quarter of the size: its input, inside, output, and what the convolutions keep of
   // them in a layout of their own; besides, the picture and its cells.

@@ -5,9 +5,10 @@
 // as the picture is: cells of 2x2 pixels of both become channels (F of them, after a 3x3 convolution), cells of those become more channels
 // three times over (2 F, 3 F, 4 F, each by a 1x1 convolution and a residual block of two 3x3 ones), so that every level costs less than the
 // one before and nothing is resized. The logarithms of what each level sees on average over the tile, and of the last one's squares, go
-// through two linear layers: faults differ in strength by powers of ten. F = 16 costs 3.2 k multiply-adds a pixel, a fourteenth of the
-// light enhancer, and has 173 k parameters. After 600 steps the classifier has a loss of 1.41; without the differences and the
-// logarithms, 1.71.
+// through two linear layers: faults differ in strength by powers of ten. The classifier's go through them once for a picture, averaged over
+// its tiles before the logarithms: a character makes a drawing, whatever is painted behind it, and a sky says nothing. F = 16 costs 3.2 k
+// multiply-adds a pixel, a fourteenth of the light enhancer, and has 173 k parameters. After 600 steps the classifier has a loss of 1.41;
+// without the differences and the logarithms, 1.71.
 //
 // Parameters of a pack: "features" (F). Its tensors, each with ".weight" and ".bias": "head" (3x3, F x 24); "down<l>" (out x in; the cells'
 // order is row, column, channel) and "block<l>.0", "block<l>.1" (3x3), l = 0 .. 2; "hidden" and "output" (out x in).
@@ -41,8 +42,8 @@ constexpr int64_t kJpegHints = 3;
 // told zeros.
 std::array<float, kJpegHints> HintsOf(const std::array<uint16_t, 64>& luma, const std::array<uint16_t, 64>& chroma);
 
-// N x (3 + hints) x h x w, the sides multiples of kTileMultiple -> N x outputs. With one thread (at::set_num_threads), a tile's output does
-// not depend on the others in the batch.
+// Forward: N x (3 + hints) x h x w, the sides multiples of kTileMultiple -> N x channels, fp32: what was seen of each tile. Conclude: that,
+// or its means over tiles -> N x outputs. With one thread (at::set_num_threads), a tile's row does not depend on the others in the batch.
 std::unique_ptr<TrainableNet> MakeTrainableTileNet(const TileNetShape& shape);
 
 // Takes the weights from `reader`; the caller asks `reader` afterwards whether all was well.

@@ -32,6 +32,8 @@ class TrainableNet {
   // N x 3 x h x w in [0, 1], h and w multiples of the architecture's (usual_tiling.h) -> the same shape and type, not clamped. The
   // convolutions run in `compute`; where the network adds to its input, it does so in the input's type.
   virtual at::Tensor Forward(const at::Tensor& pictures, at::ScalarType compute) = 0;
+  // As Network has it.
+  virtual at::Tensor Conclude(const at::Tensor& seen) { return seen; }
 
   // By default as a new network is: learning. Otherwise batch norms use what they have learnt of their inputs.
   void SetLearning(bool learning) { learning_ = learning; }

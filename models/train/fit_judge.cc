@@ -166,9 +166,9 @@ class JudgeRun : public TrainingRun {
 
   Tensor LossOf(TrainableNet* net, int64_t first, int64_t last) override {
     const JudgeBatch batch = Samples(pictures_, &whole_pairs_, options_.seed, first, last);
-    const Tensor output = net->Forward(batch.tiles, compute_type());
+    const Tensor output = Judgement(net, batch.tiles, compute_type());
     if (scores_) return ScoreLoss(Scores(output), batch.target / 100.0);
-    return at::cross_entropy_loss(OfPictures(output), batch.target, {}, at::Reduction::Sum);
+    return at::cross_entropy_loss(output, batch.target, {}, at::Reduction::Sum);
   }
 
   // On the validation pictures, spoilt as those that are learnt from.
@@ -182,8 +182,8 @@ class JudgeRun : public TrainingRun {
       Judged judged;
       for (int64_t first = shard * kValidationBatch; first < kValidationSamples; first += options_.threads * kValidationBatch) {
         const JudgeBatch batch = Samples(validation_, &whole_validation_, kValidationSeed, first, first + kValidationBatch);
-        const Tensor output = net->Forward(batch.tiles, at::kFloat);
-        const std::vector<double> said = Doubles(scores_ ? Scores(output) * 100.0 : OfPictures(output).argmax(1));
+        const Tensor output = Judgement(net, batch.tiles, at::kFloat);
+        const std::vector<double> said = Doubles(scores_ ? Scores(output) * 100.0 : output.argmax(1));
         const std::vector<double> truth = Doubles(batch.target);
         judged.said.insert(judged.said.end(), said.begin(), said.end());
         judged.truth.insert(judged.truth.end(), truth.begin(), truth.end());
@@ -241,9 +241,12 @@ class JudgeRun : public TrainingRun {
     return original_ ? score / 100.0 : score.sigmoid();
   }
 
-  // A classifier's output for pictures from that for their tiles, as the engine puts them together. A picture, not a tile, is what must be
-  // recognised: of a flat piece of sky the network may so learn to say that it does not know.
-  static Tensor OfPictures(const Tensor& output) { return output.unflatten(0, {-1, kClassTiles}).mean(1); }
+  // A scorer's of each tile, a classifier's of each picture from what it sees of its tiles, as the engine puts them together. A picture,
+  // not a tile, is what must be recognised.
+  Tensor Judgement(TrainableNet* net, const Tensor& tiles, at::ScalarType compute) const {
+    const Tensor seen = net->Forward(tiles, compute);
+    return net->Conclude(scores_ ? seen : seen.unflatten(0, {-1, kClassTiles}).mean(1));
+  }
 
   static Validation Told(const std::vector<Measure>& measures) {
     Validation validation;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <optional>
 #include <random>
 #include <string>
@@ -729,6 +730,44 @@ TEST(TileClassifierTest, HearsOfTheTablesAndDoesNotDependOnThreads) {
     EXPECT_EQ(*(*LoadClassifier(pack, options))->Classify(picture, fine), *(*classifier)->Classify(picture, fine));
   }
   EXPECT_EQ((*classifier)->Classify(PlanarImage(1, 4, 4), std::nullopt).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(TileClassifierTest, JudgesOnceFromWhatItSeesInAllCrops) {
+  ModelPack pack = MakePack("tile-c", RandomTileNet(8, 3, 4, 4), {{"features", 8}}, TileSpec());
+  pack.card.task = ModelTask::kClassify;
+  pack.card.labels = {"a", "b", "c", "d"};
+  Result<std::unique_ptr<Classifier>> classifier = LoadClassifier(pack, CpuOptions());
+  ASSERT_TRUE(classifier.ok()) << classifier.status();
+  const auto beside = [](const PlanarImage& left, const PlanarImage& right) {
+    PlanarImage both(3, 512, 256);
+    for (int c = 0; c < 3; ++c) {
+      for (int y = 0; y < 256; ++y) {
+        std::copy_n(left.plane(c) + y * 256, 256, both.plane(c) + y * 512);
+        std::copy_n(right.plane(c) + y * 256, 256, both.plane(c) + y * 512 + 256);
+      }
+    }
+    return both;
+  };
+  const auto ask = [&](const PlanarImage& picture) {
+    std::map<std::string, double> said;
+    const auto classes = (*classifier)->Classify(picture, std::nullopt);
+    EXPECT_TRUE(classes.ok()) << classes.status();
+    for (const auto& [label, probability] : *classes) said[label] = probability;
+    return said;
+  };
+  const PlanarImage noise = RandomPicture({256, 256}, 8);
+  PlanarImage calm = noise;
+  for (float& sample : calm.samples) sample = 0.4f + 0.1f * sample;
+  const auto of_noise = ask(noise), of_calm = ask(calm), of_both = ask(beside(noise, calm)), of_noise_twice = ask(beside(noise, noise)),
+             swapped = ask(beside(calm, noise));
+  double apart = 0, sum = 0;
+  for (const auto& [label, probability] : of_noise) sum += std::sqrt(probability * of_calm.at(label));
+  for (const auto& [label, probability] : of_noise) {
+    EXPECT_NEAR(of_noise_twice.at(label), probability, 1e-5) << label;
+    EXPECT_NEAR(swapped.at(label), of_both.at(label), 1e-5) << label;
+    apart = std::max(apart, std::abs(of_both.at(label) - std::sqrt(probability * of_calm.at(label)) / sum));
+  }
+  EXPECT_GT(apart, 1e-3) << "no more than the mean of two verdicts";
 }
 
 }  // namespace

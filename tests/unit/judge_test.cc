@@ -303,7 +303,7 @@ TEST(TileNet, WorksAsItLearnt) {
     ASSERT_TRUE(network.ok()) << network.status();
     const at::NoGradGuard no_grad;
     const Tensor tiles = at::rand({3, 3 + hints, 64, 48});
-    const Tensor learnt = net->Forward(tiles, at::kFloat), working = (*network)->Forward(tiles);
+    const Tensor learnt = net->Conclude(net->Forward(tiles, at::kFloat)), working = (*network)->Conclude((*network)->Forward(tiles));
     EXPECT_EQ(learnt.size(1), shape.outputs);
     EXPECT_TRUE(at::allclose(learnt, working, 1e-3, 1e-4)) << learnt << working;
     EXPECT_GT((*network)->PeakBytes(64, 48), 0);
