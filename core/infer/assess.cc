@@ -69,7 +69,7 @@ void PrepareThread(const LoadedNetwork& loaded) {
 // What the network sees of each tile: tiles x channels. On the CPU the threads share the tiles.
 Result<at::Tensor> SeeTiles(const LoadedNetwork& loaded, const PlanarImage& picture, const std::vector<Rect>& tiles,
                             const std::vector<float>& hints, int workers) {
-  std::vector<at::Tensor> outputs(tiles.size());
+  std::vector<at::Tensor> seen(tiles.size());
   const auto work = [&](size_t first) {
     return CatchTorchErrors("assessing a picture on " + loaded.device, [&]() -> Status {
       const c10::InferenceMode no_gradients;
@@ -77,15 +77,15 @@ Result<at::Tensor> SeeTiles(const LoadedNetwork& loaded, const PlanarImage& pict
       for (size_t i = first; i < tiles.size(); i += static_cast<size_t>(workers)) {
         const at::Tensor tile = CutTile(picture, tiles[i], hints);
         if (!at::isfinite(tile).all().item<bool>()) return DataLossError("the picture has samples that are NaN or Inf");
-        outputs[i] = loaded.network->Forward(tile.to(at::Device(loaded.device))).to(at::kCPU);
-        if (!at::isfinite(outputs[i]).all().item<bool>()) return DataLossError("the network gives NaN or Inf for this picture");
+        seen[i] = loaded.network->Forward(tile.to(at::Device(loaded.device))).to(at::kCPU);
+        if (!at::isfinite(seen[i]).all().item<bool>()) return DataLossError("the network gives NaN or Inf for this picture");
       }
       return OkStatus();
     });
   };
   if (workers == 1) {
     NSIC_RETURN_IF_ERROR(work(0));
-    return at::cat(outputs);
+    return at::cat(seen);
   }
   std::vector<std::future<Status>> running;
   for (int worker = 0; worker < workers; ++worker) running.push_back(std::async(std::launch::async, work, static_cast<size_t>(worker)));
@@ -95,7 +95,7 @@ Result<at::Tensor> SeeTiles(const LoadedNetwork& loaded, const PlanarImage& pict
     if (status.ok()) status = std::move(its);
   }
   NSIC_RETURN_IF_ERROR(status);
-  return at::cat(outputs);
+  return at::cat(seen);
 }
 
 // What the network says of that, a row at a time: no row depends on the others.

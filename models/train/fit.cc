@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <utility>
+#include <vector>
 
 #include "models/arch/trainable_net.h"
 #include "models/io/model_pack.h"
@@ -74,13 +75,14 @@ class EnhancerRun : public TrainingRun {
  protected:
   Status Open() override {
     architecture_ = options_.architecture;
+    std::vector<ModelPack> packs;
     for (const std::string& folder : options_.from) {
-      NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
+      NSIC_ASSIGN_OR_RETURN(ModelPack pack, ReadModelPack(folder));
       if (architecture_.empty()) architecture_ = pack.card.architecture;
       if (options_.architecture.empty() && architecture_ != pack.card.architecture) architecture_ = "ensemble";
+      packs.push_back(std::move(pack));
     }
-    for (const std::string& folder : options_.from) {
-      NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
+    for (const ModelPack& pack : packs) {
       for (const auto& [name, value] : ParametersFrom(pack, architecture_)) parameters_[name] = value;
     }
     if (architecture_.empty()) architecture_ = "light";

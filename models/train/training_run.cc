@@ -123,6 +123,7 @@ Status TrainingRun::Begin() {
   std::map<std::string, std::vector<ModelPack>> of_architecture;
   for (const std::string& folder : options_.from) {
     NSIC_ASSIGN_OR_RETURN(ModelPack pack, ReadModelPack(folder));
+    // Each by itself, so that an error names its folder; the mean of those of one network comes after.
     const Status begun = StartFrom(pack, architecture, parameters, device_, replicas_[0].get());
     if (!begun.ok()) return begun.WithContext(folder);
     const json card = json::parse(pack.card.card_json, nullptr, /*allow_exceptions=*/false);
