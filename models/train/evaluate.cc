@@ -1,6 +1,7 @@
 #include "models/train/evaluate.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <iomanip>
@@ -15,6 +16,7 @@
 #include "models/io/model_pack.h"
 #include "models/train/corpus.h"
 #include "models/train/decode_picture.h"
+#include "models/train/measured.h"
 #include "models/train/real_codecs.h"
 
 namespace nsic {
@@ -37,17 +39,45 @@ Rgb8 CutTopLeft(const Rgb8& picture, int margin) {
   return rest;
 }
 
-Status AddScores(const Rgb8& original, const Rgb8& picture, MeanScores* sums) {
+constexpr size_t kScores = 4;  // fields of MeanScores
+
+Status AppendScores(const Rgb8& original, const Rgb8& picture, std::vector<double>* values) {
   NSIC_ASSIGN_OR_RETURN(const QualityScores scores, CompareQuality(original, picture));
-  sums->psnr_rgb += std::min(scores.psnr_rgb, kBestPsnr);
-  sums->psnr_y += std::min(scores.psnr_y, kBestPsnr);
-  sums->ssim_y += scores.ssim_y;
-  sums->psnr_b += std::min(scores.psnr_b, kBestPsnr);
+  values->insert(values->end(), {std::min(scores.psnr_rgb, kBestPsnr), std::min(scores.psnr_y, kBestPsnr), scores.ssim_y,
+                                 std::min(scores.psnr_b, kBestPsnr)});
   return OkStatus();
 }
 
+std::array<double*, kScores> FieldsOf(MeanScores* scores) {
+  return {&scores->psnr_rgb, &scores->psnr_y, &scores->ssim_y, &scores->psnr_b};  // as AppendScores has them
+}
+
 void Divide(MeanScores* sums, int64_t count) {
-  for (double* value : {&sums->psnr_rgb, &sums->psnr_y, &sums->ssim_y, &sums->psnr_b}) *value /= static_cast<double>(count);
+  for (double* value : FieldsOf(sums)) *value /= static_cast<double>(count);
+}
+
+// Megapixels restored, the engine's seconds, then for each spoiling the scores of the spoilt picture and of the restored one.
+Result<std::vector<double>> MeasurePicture(const Rgb8& picture, const std::vector<Spoiling>& spoilings, Enhancer* enhancer,
+                                           const Clock& clock) {
+  std::vector<double> values = {0, 0};
+  for (const Spoiling& spoiling : spoilings) {
+    Rgb8 original = picture;
+    NSIC_ASSIGN_OR_RETURN(const Rgb8 spoilt, Spoil(spoiling, &original));
+    const int64_t start_us = clock.MonotonicUs();
+    NSIC_ASSIGN_OR_RETURN(const Rgb8 restored, Restore(enhancer, spoilt));
+    values[0] += static_cast<double>(spoilt.size.area()) / 1e6;
+    values[1] += static_cast<double>(clock.MonotonicUs() - start_us) / 1e6;
+    NSIC_RETURN_IF_ERROR(AppendScores(original, spoilt, &values));
+    NSIC_RETURN_IF_ERROR(AppendScores(original, restored, &values));
+  }
+  return values;
+}
+
+// What the values of a picture depend on.
+std::string SubjectOf(const ModelPack& pack, const EvaluateOptions& options) {
+  std::string subject = PackIdentity(pack.card) + " on " + options.device + " with " + std::to_string(options.threads) + " threads";
+  for (const Spoiling& spoiling : options.spoilings) subject += "; " + SpoilingName(spoiling);
+  return subject;
 }
 
 json ScoresJson(const MeanScores& scores) {
@@ -124,6 +154,8 @@ Result<Evaluation> Evaluate(const EvaluateOptions& options, const Clock& clock, 
   engine.threads = options.threads;
   NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<Enhancer> enhancer, LoadEnhancer(pack, engine));
   NSIC_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListSomePictureFiles({options.data}, options.pictures));
+  NSIC_ASSIGN_OR_RETURN(Measured measured, Measured::Open(options.state, pack.card.name, SubjectOf(pack, options), paths));
+  if (measured.size() > 0) progress << pack.card.name << ": " << measured.size() << " pictures were measured before" << std::endl;
 
   Evaluation evaluation;
   const std::filesystem::path folder = (std::filesystem::path(options.data) / "").lexically_normal().parent_path();
@@ -141,16 +173,17 @@ Result<Evaluation> Evaluate(const EvaluateOptions& options, const Clock& clock, 
       continue;
     }
     const Rgb8 picture{{decoded->width, decoded->height}, std::move(decoded->rgb)};
+    const Result<std::vector<double>> values = measured.Remember(path, 2 + options.spoilings.size() * 2 * kScores, [&] {
+      return MeasurePicture(picture, options.spoilings, enhancer.get(), clock);
+    });
+    if (!values.ok()) return values.status().WithContext(path);
+    auto value = values->begin();
+    megapixels += *value++;
+    seconds += *value++;
     for (EvaluateRow& row : evaluation.rows) {
-      Rgb8 original = picture;
-      NSIC_ASSIGN_OR_RETURN(const Rgb8 spoilt, Spoil(row.spoiling, &original));
-      const int64_t start_us = clock.MonotonicUs();
-      Result<Rgb8> restored = Restore(enhancer.get(), spoilt);
-      if (!restored.ok()) return restored.status().WithContext(path);
-      seconds += static_cast<double>(clock.MonotonicUs() - start_us) / 1e6;
-      megapixels += static_cast<double>(spoilt.size.area()) / 1e6;
-      NSIC_RETURN_IF_ERROR(AddScores(original, spoilt, &row.spoilt));
-      NSIC_RETURN_IF_ERROR(AddScores(original, *restored, &row.restored));
+      for (MeanScores* sums : {&row.spoilt, &row.restored}) {
+        for (double* sum : FieldsOf(sums)) *sum += *value++;
+      }
     }
     ++evaluation.pictures;
   }

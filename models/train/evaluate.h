@@ -45,6 +45,7 @@ struct EvaluateOptions {
   int64_t pictures = 0;         // at most so many, evenly spaced; 0: all
   std::string device = "auto";  // as the engine takes it
   int threads = 0;              // 0: all cores
+  std::string state;            // folder of what is measured, see measured.h; empty: none
 };
 
 struct MeanScores {
@@ -67,7 +68,8 @@ struct Evaluation {
   std::vector<EvaluateRow> rows;
 };
 
-// Pictures that cannot be decoded or are smaller than 16x16 are named in `progress` and left out.
+// Pictures that cannot be decoded or are smaller than 16x16 are named in `progress` and left out. With a state, what a run that ended
+// early had measured is not measured again, and the result, speed included, is that of both together.
 Result<Evaluation> Evaluate(const EvaluateOptions& options, const Clock& clock, std::ostream& progress);
 
 // A table with a row a spoiling: each score of the spoilt picture, of the restored one, and the gain.

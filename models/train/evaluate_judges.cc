@@ -19,6 +19,7 @@
 #include "models/train/decode_picture.h"
 #include "models/train/jpeg_simulation.h"
 #include "models/train/judge_samples.h"
+#include "models/train/measured.h"
 #include "models/train/rank_correlation.h"
 #include "models/train/real_codecs.h"
 #include "models/train/reference_quality.h"
@@ -34,7 +35,8 @@ constexpr char kJpeg[] = "JPEG";  // the kind
 constexpr int kQualityStep = 10;  // of the JPEGs that are put in order
 
 struct Original {
-  Rgb8 picture;
+  std::string path;
+  Rgb8 picture;  // its middle
   bool drawing = false;
 };
 
@@ -62,7 +64,7 @@ Result<std::vector<Original>> ReadOriginals(const EvaluateJudgesOptions& options
       } else if (decoded->width < kSmallestSide || decoded->height < kSmallestSide) {
         progress << "left out: " << path << " is smaller than 64x64" << std::endl;
       } else {
-        originals.push_back({Middle(*decoded), drawing});
+        originals.push_back({path, Middle(*decoded), drawing});
       }
     }
   }
@@ -156,7 +158,7 @@ struct Judged {
 struct NamedScorer {
   std::string name;
   std::function<Result<double>(const Rgb8&)> score;
-  double seconds = 0;
+  double seconds = 0;  // in `score`, over all ways
 };
 
 ScorerFigures FiguresOf(const std::vector<Judged>& judged, size_t scorer, size_t kinds, size_t pictures) {
@@ -192,42 +194,61 @@ ScorerFigures FiguresOf(const std::vector<Judged>& judged, size_t scorer, size_t
   return figures;
 }
 
-Status EvaluateScorer(const std::vector<Original>& originals, std::vector<NamedScorer> scorers, const Clock& clock, std::ostream& progress,
-                      ScorerEvaluation* evaluation) {
+// For each picture the reference quality and each scorer's score; then each scorer's seconds.
+Result<std::vector<double>> JudgeAll(const std::vector<Original>& originals, const std::vector<Rgb8>& spoilt,
+                                     const std::vector<NamedScorer>& scorers, const Clock& clock) {
+  std::vector<double> values, seconds(scorers.size());
+  for (size_t i = 0; i < originals.size(); ++i) {
+    values.push_back(
+        ReferenceQualityOf(originals[i].picture.samples.data(), spoilt[i].samples.data(), spoilt[i].size.width, spoilt[i].size.height));
+    for (size_t s = 0; s < scorers.size(); ++s) {
+      const int64_t start_us = clock.MonotonicUs();
+      NSIC_ASSIGN_OR_RETURN(const double said, scorers[s].score(spoilt[i]));
+      seconds[s] += static_cast<double>(clock.MonotonicUs() - start_us) / 1e6;
+      values.push_back(said);
+    }
+  }
+  values.insert(values.end(), seconds.begin(), seconds.end());
+  return values;
+}
+
+Status EvaluateScorer(const std::vector<Original>& originals, std::vector<NamedScorer> scorers, const Clock& clock, Measured* measured,
+                      std::ostream& progress, ScorerEvaluation* evaluation) {
   std::vector<Judged> judged;
   double megapixels = 0;
-  const auto score = [&](NamedScorer& scorer, const Rgb8& picture) -> Result<double> {
-    const int64_t start_us = clock.MonotonicUs();
-    Result<double> said = scorer.score(picture);
-    scorer.seconds += static_cast<double>(clock.MonotonicUs() - start_us) / 1e6;
-    return said;
-  };
-  for (const Original& original : originals) {
-    NSIC_ASSIGN_OR_RETURN(const double said, scorers[0].score(original.picture));
-    evaluation->clean_score += said / static_cast<double>(originals.size());
-  }
+  NSIC_ASSIGN_OR_RETURN(const std::vector<double> of_originals,
+                        measured->Remember("originals", originals.size(), [&]() -> Result<std::vector<double>> {
+                          std::vector<double> scores;
+                          for (const Original& original : originals) {
+                            NSIC_ASSIGN_OR_RETURN(const double said, scorers[0].score(original.picture));
+                            scores.push_back(said);
+                          }
+                          return scores;
+                        }));
+  for (const double score : of_originals) evaluation->clean_score += score / static_cast<double>(originals.size());
   for (const Way& way : ScorerWays()) {
     if (evaluation->kinds.empty() || evaluation->kinds.back() != way.kind) {
       evaluation->kinds.push_back(way.kind);
       progress << "measuring on " << way.kind << std::endl;
     }
-    NSIC_ASSIGN_OR_RETURN(const std::vector<Rgb8> spoilt, way.spoil(originals));
     std::ostringstream name;
     name << way.kind << " " << way.degree;
+    const size_t count = originals.size() * (1 + scorers.size()) + scorers.size();
+    NSIC_ASSIGN_OR_RETURN(const std::vector<double> values, measured->Remember(name.str(), count, [&]() -> Result<std::vector<double>> {
+      NSIC_ASSIGN_OR_RETURN(const std::vector<Rgb8> spoilt, way.spoil(originals));
+      return JudgeAll(originals, spoilt, scorers, clock);
+    }));
     ScorerEvaluation::Degree mean{name.str(), 0, 0};
+    auto value = values.begin();
     for (size_t i = 0; i < originals.size(); ++i) {
-      Judged one{i, evaluation->kinds.size() - 1, way.kind == kJpeg ? static_cast<int>(way.degree) : 0, 0, {}};
-      one.reference =
-          ReferenceQualityOf(originals[i].picture.samples.data(), spoilt[i].samples.data(), spoilt[i].size.width, spoilt[i].size.height);
-      for (NamedScorer& scorer : scorers) {
-        NSIC_ASSIGN_OR_RETURN(const double said, score(scorer, spoilt[i]));
-        one.scores.push_back(said);
-      }
+      Judged one{i, evaluation->kinds.size() - 1, way.kind == kJpeg ? static_cast<int>(way.degree) : 0, *value++, {}};
+      for (size_t s = 0; s < scorers.size(); ++s) one.scores.push_back(*value++);
       mean.reference += one.reference / static_cast<double>(originals.size());
       mean.score += one.scores[0] / static_cast<double>(originals.size());
-      megapixels += static_cast<double>(spoilt[i].size.area()) / 1e6;
+      megapixels += static_cast<double>(originals[i].picture.size.area()) / 1e6;
       judged.push_back(std::move(one));
     }
+    for (NamedScorer& scorer : scorers) scorer.seconds += *value++;
     evaluation->degrees.push_back(std::move(mean));
   }
   for (size_t i = 0; i < scorers.size(); ++i) {
@@ -249,48 +270,79 @@ JpegTables TablesOf(int quality) {
   return tables;
 }
 
+// A way to spoil that tells what the answer should be.
+struct ClassifierSample {
+  size_t degree;      // 0 clean, 1 light, 2 heavy, 3 mosaic
+  int first_quality;  // compressed first, or 0
+  int quality;        // of the file, or 0 when it is no JPEG
+  int block;          // of a mosaic, made before the compression
+};
+constexpr ClassifierSample kClassifierSamples[] = {{0, 0, 0, 0}, {0, 0, 97, 0}, {1, 0, 65, 0}, {1, 0, 75, 0},  {1, 0, 85, 0},
+                                                   {2, 0, 8, 0}, {2, 0, 20, 0}, {2, 0, 35, 0}, {2, 15, 90, 0}, {3, 0, 0, 2},
+                                                   {3, 0, 0, 4}, {3, 0, 0, 8},  {3, 0, 85, 5}};
+
+// For each picture the label's number that was said, and the one that was said without the JPEG's tables (of what is no JPEG: the same);
+// then the megapixels that were looked at, and the seconds.
+Result<std::vector<double>> ClassifyAll(const std::vector<Original>& originals, const ClassifierSample& sample, Classifier* classifier,
+                                        const std::vector<std::string>& labels, const Clock& clock) {
+  std::vector<double> values;
+  double megapixels = 0, seconds = 0;
+  for (const Original& original : originals) {
+    Rgb8 picture = sample.block > 0 ? Mosaiced(original.picture, sample.block) : original.picture;
+    for (int quality : {sample.first_quality, sample.quality}) {
+      if (quality == 0) continue;
+      NSIC_ASSIGN_OR_RETURN(picture, ThroughJpeg(picture, quality));
+    }
+    const PlanarImage planar = ToPlanar(picture);
+    const auto classify = [&](const std::optional<JpegTables>& tables) -> Result<double> {
+      const int64_t start_us = clock.MonotonicUs();
+      NSIC_ASSIGN_OR_RETURN(const auto classes, classifier->Classify(planar, tables));
+      seconds += static_cast<double>(clock.MonotonicUs() - start_us) / 1e6;
+      megapixels += static_cast<double>(picture.size.area()) / 1e6;
+      return static_cast<double>(std::find(labels.begin(), labels.end(), classes[0].first) - labels.begin());
+    };
+    std::optional<JpegTables> tables;
+    if (sample.quality > 0) tables = TablesOf(sample.quality);
+    NSIC_ASSIGN_OR_RETURN(const double said, classify(tables));
+    values.push_back(said);
+    if (!tables) {
+      values.push_back(said);
+      continue;
+    }
+    NSIC_ASSIGN_OR_RETURN(const double said_blindly, classify(std::nullopt));
+    values.push_back(said_blindly);
+  }
+  values.insert(values.end(), {megapixels, seconds});
+  return values;
+}
+
 Status EvaluateClassifier(const std::vector<Original>& originals, Classifier* classifier, const std::vector<std::string>& labels,
-                          const Clock& clock, std::ostream& progress, ClassifierEvaluation* evaluation) {
-  struct Sample {
-    size_t degree;      // 0 clean, 1 light, 2 heavy, 3 mosaic
-    int first_quality;  // compressed first, or 0
-    int quality;        // of the file, or 0 when it is no JPEG
-    int block;          // of a mosaic, made before the compression
-  };
-  constexpr Sample kSamples[] = {{0, 0, 0, 0},  {0, 0, 97, 0},  {1, 0, 65, 0}, {1, 0, 75, 0}, {1, 0, 85, 0}, {2, 0, 8, 0}, {2, 0, 20, 0},
-                                 {2, 0, 35, 0}, {2, 15, 90, 0}, {3, 0, 0, 2},  {3, 0, 0, 4},  {3, 0, 0, 8},  {3, 0, 85, 5}};
+                          const Clock& clock, Measured* measured, std::ostream& progress, ClassifierEvaluation* evaluation) {
   evaluation->labels = labels;
   evaluation->confusion.assign(labels.size(), std::vector<int64_t>(labels.size()));
   int64_t asked = 0, right = 0, blind = 0, blind_right = 0;
   double megapixels = 0, seconds = 0;
-  for (const Sample& sample : kSamples) {
-    progress << "classifying degree " << sample.degree << " of 3, JPEG quality " << sample.quality << std::endl;
+  for (const ClassifierSample& sample : kClassifierSamples) {
+    std::ostringstream name;
+    name << "degree " << sample.degree << " of 3, JPEG quality " << sample.quality << ", before " << sample.first_quality << ", squares of "
+         << sample.block;
+    progress << "classifying " << name.str() << std::endl;
+    NSIC_ASSIGN_OR_RETURN(const std::vector<double> values, measured->Remember(name.str(), 2 * originals.size() + 2, [&] {
+      return ClassifyAll(originals, sample, classifier, labels, clock);
+    }));
+    auto value = values.begin();
     for (const Original& original : originals) {
       const size_t truth = sample.degree == 3 ? 6 : sample.degree + (original.drawing ? 3 : 0);
-      Rgb8 picture = sample.block > 0 ? Mosaiced(original.picture, sample.block) : original.picture;
-      for (int quality : {sample.first_quality, sample.quality}) {
-        if (quality == 0) continue;
-        NSIC_ASSIGN_OR_RETURN(picture, ThroughJpeg(picture, quality));
-      }
-      const PlanarImage planar = ToPlanar(picture);
-      const auto classify = [&](const std::optional<JpegTables>& tables) -> Result<size_t> {
-        const int64_t start_us = clock.MonotonicUs();
-        NSIC_ASSIGN_OR_RETURN(const auto classes, classifier->Classify(planar, tables));
-        seconds += static_cast<double>(clock.MonotonicUs() - start_us) / 1e6;
-        megapixels += static_cast<double>(picture.size.area()) / 1e6;
-        return static_cast<size_t>(std::find(labels.begin(), labels.end(), classes[0].first) - labels.begin());
-      };
-      std::optional<JpegTables> tables;
-      if (sample.quality > 0) tables = TablesOf(sample.quality);
-      NSIC_ASSIGN_OR_RETURN(const size_t said, classify(tables));
+      const size_t said = static_cast<size_t>(*value++), said_blindly = static_cast<size_t>(*value++);
       ++evaluation->confusion[truth][said];
       ++asked;
       right += said == truth;
-      if (!tables) continue;
-      NSIC_ASSIGN_OR_RETURN(const size_t said_blindly, classify(std::nullopt));
+      if (sample.quality == 0) continue;
       ++blind;
       blind_right += said_blindly == truth;
     }
+    megapixels += *value++;
+    seconds += *value++;
   }
   evaluation->accuracy = static_cast<double>(right) / static_cast<double>(asked);
   evaluation->accuracy_without_tables = static_cast<double>(blind_right) / static_cast<double>(blind);
@@ -330,11 +382,16 @@ Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions& options, co
   JudgesEvaluation evaluation;
   for (const Original& original : originals) ++(original.drawing ? evaluation.drawings : evaluation.photographs);
   const json pictures = {{"photographs", evaluation.photographs}, {"drawings", evaluation.drawings}};
+  std::vector<std::string> paths;
+  for (const Original& original : originals) paths.push_back(original.path);
+  const std::string on = " on " + options.device + " with " + std::to_string(options.threads) + " threads";
   if (!options.scorers.empty()) {
     std::vector<NamedScorer> scorers;
+    std::string subject = "scorers" + on + ", BRISQUE of \"" + options.brisque + "\"";
     for (const std::string& folder : options.scorers) {
       NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(folder));
       NSIC_ASSIGN_OR_RETURN(std::unique_ptr<Scorer> loaded, LoadScorer(pack, engine));
+      subject += ", " + PackIdentity(pack.card);
       scorers.push_back({pack.card.name, [scorer = std::shared_ptr<Scorer>(std::move(loaded))](const Rgb8& picture) -> Result<double> {
                            NSIC_ASSIGN_OR_RETURN(const PictureQuality quality, scorer->Score(ToPlanar(picture)));
                            return quality.score;
@@ -344,7 +401,8 @@ Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions& options, co
       NSIC_ASSIGN_OR_RETURN(auto brisque, LoadBrisque(options.brisque));
       scorers.push_back({"BRISQUE", std::move(brisque)});
     }
-    NSIC_RETURN_IF_ERROR(EvaluateScorer(originals, std::move(scorers), clock, progress, &evaluation.scorer));
+    NSIC_ASSIGN_OR_RETURN(Measured measured, Measured::Open(options.state, scorers[0].name, subject, paths));
+    NSIC_RETURN_IF_ERROR(EvaluateScorer(originals, std::move(scorers), clock, &measured, progress, &evaluation.scorer));
     if (options.update_cards) {
       const json value = {{"pictures", pictures}, {"scorers", ScorerJson(evaluation.scorer)}};
       NSIC_RETURN_IF_ERROR(WriteToCard(options.scorers[0], value));
@@ -354,7 +412,10 @@ Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions& options, co
     NSIC_ASSIGN_OR_RETURN(const ModelPack pack, ReadModelPack(options.classifier));
     if (pack.card.labels != JudgeLabels()) return InvalidArgumentError(options.classifier + " is no classifier with our labels");
     NSIC_ASSIGN_OR_RETURN(const std::unique_ptr<Classifier> classifier, LoadClassifier(pack, engine));
-    NSIC_RETURN_IF_ERROR(EvaluateClassifier(originals, classifier.get(), pack.card.labels, clock, progress, &evaluation.classifier));
+    NSIC_ASSIGN_OR_RETURN(Measured measured,
+                          Measured::Open(options.state, pack.card.name, "classifier" + on + ", " + PackIdentity(pack.card), paths));
+    NSIC_RETURN_IF_ERROR(
+        EvaluateClassifier(originals, classifier.get(), pack.card.labels, clock, &measured, progress, &evaluation.classifier));
     if (options.update_cards) {
       const json value = {{"pictures", pictures},
                           {"confusion", evaluation.classifier.confusion},

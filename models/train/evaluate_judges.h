@@ -22,6 +22,7 @@ struct EvaluateJudgesOptions {
   std::string brisque;   // folder of OpenCV's model of BRISQUE, see brisque.h; empty: without
   std::string device = "auto";
   int threads = 0;            // 0: all cores
+  std::string state;          // folder of what is measured, see measured.h; empty: none
   bool update_cards = false;  // put the results into the cards of the first scorer and the classifier; their identities stay
 };
 
@@ -63,7 +64,7 @@ struct JudgesEvaluation {
 };
 
 // The middle of each picture, 768x768 at most, is what is measured. Pictures smaller than 64x64, and files that are none, are named in
-// `progress` and left out.
+// `progress` and left out. A state goes on as Evaluate's does (evaluate.h).
 Result<JudgesEvaluation> EvaluateJudges(const EvaluateJudgesOptions& options, const Clock& clock, std::ostream& progress);
 
 std::string JudgesTable(const JudgesEvaluation& evaluation);

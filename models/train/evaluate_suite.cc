@@ -57,6 +57,7 @@ Status EvaluateEnhancer(const SuiteOptions& options, const std::string& folder, 
     evaluate.pictures = options.pictures;
     evaluate.device = options.device;
     evaluate.threads = options.threads;
+    evaluate.state = options.state;
     NSIC_ASSIGN_OR_RETURN(Evaluation evaluation, Evaluate(evaluate, clock, progress));
     tables << EvaluationTable(evaluation) << std::endl;
     evaluations.push_back(std::move(evaluation));
@@ -79,6 +80,7 @@ Status EvaluateJudge(const SuiteOptions& options, const std::string& folder, Mod
   evaluate.pictures = options.pictures;
   evaluate.device = options.device;
   evaluate.threads = options.threads;
+  evaluate.state = options.state;
   evaluate.update_cards = options.update_cards;
   NSIC_ASSIGN_OR_RETURN(const JudgesEvaluation evaluation, EvaluateJudges(evaluate, clock, progress));
   tables << JudgesTable(evaluation) << std::endl;

@@ -22,6 +22,7 @@ struct SuiteOptions {
   std::string brisque;                     // folder of OpenCV's model of BRISQUE, to measure it too; or empty
   std::string device = "auto";             // as the engine takes it
   int threads = 0;                         // 0: all cores
+  std::string state;                       // folder of what is measured, see measured.h; empty: none
   bool update_cards = false;               // put the results into the packs' cards; their identities stay
 };
 

@@ -95,6 +95,8 @@ void AddFit(CLI::App* app, FitOptions* fit) {
   command->add_option("--validate-every", fit->validate_minutes, "Minutes between validations (default 5)");
 }
 
+constexpr char kMeasuredState[] = "Folder that keeps what is measured as it goes; the same command goes on from there (default: none)";
+
 // Of "eval": one pack on one folder, or --suite.
 struct EvalCommand {
   EvaluateOptions one;
@@ -127,6 +129,7 @@ void AddEvaluate(CLI::App* app, EvalCommand* eval) {
       ->check(CLI::Range(1, 1 << 30));
   command->add_option("--device", eval->one.device, "auto, cpu, or a CUDA device such as cuda:0 (default auto)");
   command->add_option("--threads", eval->one.threads, "CPU threads; 0, the default, means all cores")->check(CLI::Range(0, 1024));
+  command->add_option("--state", eval->one.state, kMeasuredState);
   command->add_flag("--update-card", eval->update_card, "Put the results into the cards of what is measured");
 }
 
@@ -146,6 +149,7 @@ Status Evaluate(EvalCommand eval, const Clock& clock) {
     eval.suite.pictures = eval.one.pictures;
     eval.suite.device = eval.one.device;
     eval.suite.threads = eval.one.threads;
+    eval.suite.state = eval.one.state;
     eval.suite.update_cards = eval.update_card;
     return EvaluateSuite(eval.suite, clock, std::cerr, std::cout);
   }
@@ -210,6 +214,7 @@ void AddEvaluateJudges(CLI::App* app, EvaluateJudgesOptions* evaluate) {
       "Measure BRISQUE too: folder of brisque_model_live.yml and brisque_range_live.yml, as in Debian's package opencv-doc");
   command->add_option("--device", evaluate->device, "auto, cpu, or a CUDA device such as cuda:0 (default auto)");
   command->add_option("--threads", evaluate->threads, "CPU threads; 0, the default, means all cores")->check(CLI::Range(0, 1024));
+  command->add_option("--state", evaluate->state, kMeasuredState);
   command->add_flag("--update-cards", evaluate->update_cards, "Put the results into the cards of the first scorer and of the classifier");
 }
 

@@ -54,6 +54,7 @@ class Process {
   }
 
   void Terminate() const { kill(pid_, SIGTERM); }
+  void Kill() const { kill(pid_, SIGKILL); }
 
   Outcome Wait() {
     Outcome outcome;
@@ -185,6 +186,42 @@ TEST_F(TrainProgram, FitsAFolderAndEvaluatesThePack) {
   EXPECT_THAT(ReadModelPack(pack)->card.card_json, AllOf(HasSubstr("mosaic 4"), HasSubstr("/others\""), HasSubstr("training")));
 }
 
+TEST_F(TrainProgram, GoesOnMeasuringWhereItWasKilled) {
+  const Outcome fit = Train(Fit("1"));
+  ASSERT_EQ(fit.code, 0) << fit.out;
+  for (int i = 0; i < 40; ++i) WritePicture("others", i, 200, 190);
+  const std::string f = folder_;
+  const std::vector<std::string> arguments = {"eval",      "--pack",  f + "/pack", "--data",       f + "/others", "--quality",
+                                              "10,90",     "--twice", "10",        "--mosaic",     "2,4,8",       "--clean",
+                                              "--threads", "1",       "--state",   f + "/measured"};
+  // What stands in the file of the state, with its last line whole.
+  const auto kept = [this] {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_ / "measured", error)) {
+      const std::string lines = *ReadFile(entry.path());
+      return lines.substr(0, lines.rfind('\n') + 1);  // npos + 1 is 0
+    }
+    return std::string();
+  };
+  Process process(arguments);
+  while (kept().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the test's time limit is the limit
+  process.Kill();
+  EXPECT_EQ(process.Wait().code, -1);
+  const std::string first = kept();
+
+  const Outcome resumed = Train(arguments);
+  ASSERT_EQ(resumed.code, 0) << resumed.out;
+  EXPECT_THAT(resumed.out, AllOf(HasSubstr("measured before"), HasSubstr("40 pictures")));
+  EXPECT_EQ(kept().substr(0, first.size()), first);  // with the seconds that they took: they were not measured again
+  const std::vector<std::string> whole(arguments.begin(), arguments.end() - 2);
+  const Outcome at_once = Train(whole);
+  const auto rows = [](const std::string& out) {  // without what was measured before and the speed
+    const size_t start = out.find("JPEG 10 ");
+    return out.substr(start, out.rfind("40 pictures") - start);
+  };
+  EXPECT_EQ(rows(resumed.out), rows(at_once.out));
+}
+
 TEST_F(TrainProgram, TrainsFromAPackedCorpus) {
   const std::string f = folder_;
   const Outcome corpus = Train({"corpus", "--out", f + "/all.corpus", "--source", "drawn by the test", "--licence", "CC0-1.0", "--source",
@@ -240,11 +277,15 @@ TEST_F(TrainProgram, FitsAndMeasuresTheModelsThatJudge) {
   ASSERT_EQ(original.code, 0) << original.out;
   EXPECT_EQ(ReadModelPack(f + "/original-pack")->card.architecture, "ns-iqa");
 
-  const Outcome eval = Train({"eval-judges", "--scorer", f + "/score-pack", f + "/original-pack", "--classifier", f + "/classify-pack",
-                              "--photographs", f + "/photographs", "--drawings", f + "/drawings", "--pictures", "1", "--update-cards"});
+  const std::vector<std::string> measure = {
+      "eval-judges",    "--scorer",         f + "/score-pack", f + "/original-pack", "--classifier", f + "/classify-pack",
+      "--photographs",  f + "/photographs", "--drawings",      f + "/drawings",      "--pictures",   "1",
+      "--update-cards", "--state",          f + "/measured"};
+  const Outcome eval = Train(measure);
   ASSERT_EQ(eval.code, 0) << eval.out;
   EXPECT_THAT(eval.out, AllOf(HasSubstr("1 photographs, 1 drawings"), HasSubstr("tiny             tiny"), HasSubstr("HEVC"),
                               HasSubstr("WebP"), HasSubstr("in order"), HasSubstr("photograph-heavy"), HasSubstr("right: ")));
+  EXPECT_EQ(Train(measure).out, eval.out);  // with the speeds: nothing was measured again
   const Result<ModelPack> pack = ReadModelPack(f + "/classify-pack");
   ASSERT_TRUE(pack.ok()) << pack.status();
   EXPECT_THAT(pack->card.card_json, AllOf(HasSubstr("confusion"), HasSubstr("training")));
