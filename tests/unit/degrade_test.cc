@@ -1,5 +1,5 @@
 // Every degradation against a reference of another kind: libjpeg, sums over pixels, statistics, the ffmpeg command line.
-#include "models/train/degrade.h"
+#include "models/train/samples/degrade.h"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>

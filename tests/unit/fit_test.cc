@@ -1,5 +1,5 @@
 // Training, on small made-up pictures: it learns, resumes to the same weights, and packs what it learnt.
-#include "models/train/fit.h"
+#include "models/train/fit/fit.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,9 +15,9 @@
 #include "core/base/digest.h"
 #include "core/base/files.h"
 #include "models/io/model_pack.h"
-#include "models/train/checkpoint.h"
-#include "models/train/corpus.h"
-#include "models/train/export.h"
+#include "models/train/corpora/corpus.h"
+#include "models/train/fit/checkpoint.h"
+#include "models/train/fit/export.h"
 
 namespace nsic {
 namespace {

@@ -1,5 +1,5 @@
 // SimulateJpeg against libjpeg itself, over qualities, chroma samplings and odd sizes.
-#include "models/train/jpeg_simulation.h"
+#include "models/train/samples/jpeg_simulation.h"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>

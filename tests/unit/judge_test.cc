@@ -15,13 +15,13 @@
 #include "models/arch/network.h"
 #include "models/arch/tile_net.h"
 #include "models/io/model_pack.h"
-#include "models/train/checkpoint.h"
-#include "models/train/corpus.h"
-#include "models/train/degrade.h"
-#include "models/train/fit_judge.h"
-#include "models/train/judge_samples.h"
-#include "models/train/rank_correlation.h"
-#include "models/train/reference_quality.h"
+#include "models/train/corpora/corpus.h"
+#include "models/train/fit/checkpoint.h"
+#include "models/train/fit/fit_judge.h"
+#include "models/train/measure/rank_correlation.h"
+#include "models/train/samples/degrade.h"
+#include "models/train/samples/judge_samples.h"
+#include "models/train/samples/reference_quality.h"
 
 namespace nsic {
 namespace {

@@ -13,7 +13,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "models/train/jpeg_simulation.h"
+#include "models/train/samples/jpeg_simulation.h"
 
 namespace nsic {
 

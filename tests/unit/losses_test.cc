@@ -1,5 +1,5 @@
 // Each term of the loss against its definition, written out in loops or known from elsewhere, and the curve that shows it.
-#include "models/train/losses.h"
+#include "models/train/fit/losses.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include <cmath>
 #include <complex>
 
-#include "models/train/curve.h"
+#include "models/train/fit/curve.h"
 
 namespace nsic {
 namespace {

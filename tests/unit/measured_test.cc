@@ -1,4 +1,4 @@
-#include "models/train/measured.h"
+#include "models/train/measure/measured.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "models/train/optimiser.h"
+#include "models/train/fit/optimiser.h"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>

@@ -1,5 +1,5 @@
 // Recipes: what they say is what training does; what they get wrong is named by line.
-#include "models/train/recipe.h"
+#include "models/train/samples/recipe.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

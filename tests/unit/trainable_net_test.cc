@@ -14,7 +14,7 @@
 #include "models/arch/network.h"
 #include "models/arch/ns_assess.h"
 #include "models/io/usual_tiling.h"
-#include "models/train/checkpoint.h"
+#include "models/train/fit/checkpoint.h"
 
 namespace nsic {
 namespace {
