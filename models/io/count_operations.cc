@@ -23,6 +23,17 @@ double UNet(double f, double blocks) {
   return ends + residual + between;
 }
 
+// Twelve planes and their differences at half the resolution; at each of three levels cells become channels before a block of two.
+double Tile(double f) {
+  double sum = k3x3 * 24 * f / 4, pixels = 4;  // of the picture for one of the level
+  for (double level = 1; level <= 3; ++level) {
+    const double in = level * f, out = (level + 1) * f;
+    pixels *= 4;
+    sum += (4 * in * out + 2 * k3x3 * out * out) / pixels;
+  }
+  return sum;
+}
+
 double NsIqe(double f, double blocks, double tile) {
   const double c = 4 * f, growth = 32;
   const double first = k3x3 * 3 * f;
@@ -47,6 +58,7 @@ double MultiplyAddsPerPixel(const ModelCard& card) {
     return Light(parameter("light_features"), parameter("light_layers")) + UNet(parameter("unet_features"), parameter("unet_blocks"));
   }
   if (card.architecture == "srvgg-compact") return SrvggCompact(parameter("features"), parameter("layers"), card.scale);
+  if (card.architecture == "tile-iqa" || card.architecture == "tile-c") return Tile(parameter("features"));
   if (card.architecture == "ns-iqe") return NsIqe(parameter("features"), parameter("blocks"), card.tiling.tile);
   return 0;
 }

@@ -6,8 +6,9 @@
 
 namespace nsic {
 
-// Multiply-adds for each input pixel, of the enhancer's convolutions and matrix products computed directly, however the engine goes about
-// them; what tiles compute twice is not counted. 0 for an architecture that is not known here, and for the identity.
+// Multiply-adds for each input pixel, of the network's convolutions and matrix products computed directly, however the engine goes about
+// them; what tiles compute twice is not counted, nor what is computed once for a tile. 0 for an architecture that is not known here, and
+// for the identity.
 double MultiplyAddsPerPixel(const ModelCard& card);
 
 }  // namespace nsic

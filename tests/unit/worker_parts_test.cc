@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -73,6 +74,19 @@ TEST(CountOperationsTest, AgreesWithTheWeights) {
   EXPECT_GT(MultiplyAddsPerPixel(unet), 0);
   EXPECT_DOUBLE_EQ(MultiplyAddsPerPixel(ensemble), MultiplyAddsPerPixel(light.card) + MultiplyAddsPerPixel(unet));
   EXPECT_EQ(MultiplyAddsPerPixel(IdentityPack().card), 0);
+  for (const std::string name : {"ns-iqa", "ns-c"}) {
+    const Result<ModelPack> pack = ReadModelPack(std::string(NSIC_TEST_DATA "/../../models/packs/") + name);
+    ASSERT_TRUE(pack.ok()) << pack.status();
+    double judge = 0;
+    for (const auto& [tensor_name, tensor] : pack->weights) {
+      if (tensor.shape.size() < 2 || tensor_name.rfind("hidden", 0) == 0 || tensor_name.rfind("output", 0) == 0) continue;
+      double count = 1;
+      for (const int64_t side : tensor.shape) count *= static_cast<double>(side);
+      const size_t digit = tensor_name.find_first_of("012");  // of "down<level>" and "block<level>"
+      judge += count / (tensor_name.rfind("head", 0) == 0 ? 4 : std::pow(4, 2 + (tensor_name[digit] - '0')));
+    }
+    EXPECT_DOUBLE_EQ(MultiplyAddsPerPixel(pack->card), judge) << name;
+  }
 }
 
 TEST(DrawFrameTest, IsAPictureAndTheSameEachTime) {
