@@ -143,7 +143,9 @@ TEST(TrainableNetTest, GradientsReachEveryWeightAndStayApart) {
     for (const auto& [name, tensor] : other->weights()) {
       ASSERT_TRUE(tensor.grad().defined()) << row.architecture << " " << name;
       // A bias before a batch norm has no effect.
-      if (tensor.dim() > 1) EXPECT_GT(tensor.grad().abs().max().item<float>(), 0) << row.architecture << " " << name;
+      if (tensor.dim() > 1) {
+        EXPECT_GT(tensor.grad().abs().max().item<float>(), 0) << row.architecture << " " << name;
+      }
       EXPECT_FALSE(one->weights().at(name).grad().defined()) << row.architecture << " " << name;
       EXPECT_TRUE(at::equal(tensor, one->weights().at(name))) << row.architecture << " " << name;
     }
